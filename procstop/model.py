@@ -1,0 +1,291 @@
+"""The words of procstop as frozen data: jobs, tasks, limits, outcomes. No I/O.
+
+Durations are seconds as floats, sizes are bytes as ints; the units of a job file are read in `jobfile`.
+Values check themselves when they are made and raise `InvalidValue`, which names the key at fault.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from procstop.errors import InvalidValue
+
+Value = Union[int, float, str]
+"""An argument or a returned value; v128 and values that JSON cannot hold exactly are strings."""
+
+
+def _check_seconds(key: str, value: float, *, zero: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidValue(key, f"must be a number of seconds, got {value!r}")
+    if value < 0 or (value == 0 and not zero):
+        raise InvalidValue(key, f"must be {'0 or more' if zero else 'above 0'}, got {value:g} s")
+
+
+def _check_count(key: str, value: int, *, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise InvalidValue(key, f"must be a whole number of at least {least}, got {value!r}")
+
+
+def _check_text(key: str, value: str) -> None:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InvalidValue(key, f"must be a text that is not empty and holds no NUL, got {value!r}")
+
+
+class Outcome(str, enum.Enum):
+    """How an attempt ended, judged from facts. Why we asked it to stop is `Reason`."""
+
+    COMPLETED = "completed"
+    EXITED = "exited"
+    TRAPPED = "trapped"
+    HOST_ERROR = "host_error"
+    INTERRUPTED = "interrupted"
+    PREEMPTED = "preempted"
+    TERMINATED = "terminated"
+    KILLED = "killed"
+    CRASHED = "crashed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class Reason(str, enum.Enum):
+    """Why an attempt was asked to stop."""
+
+    USER = "user"
+    TIME_LIMIT = "time_limit"
+    START_LIMIT = "start_limit"
+    CPU_LIMIT = "cpu_limit"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    STALL = "stall"
+    FUEL = "fuel"
+    STOP_COMMAND = "stop_command"
+    SHUTDOWN = "shutdown"
+    PROTOCOL = "protocol"
+
+    @property
+    def is_limit(self) -> bool:
+        """Tell whether a limit of the task asked, rather than a person or procstop."""
+        return self in LIMIT_REASONS
+
+
+LIMIT_REASONS = frozenset(
+    {
+        Reason.TIME_LIMIT,
+        Reason.START_LIMIT,
+        Reason.CPU_LIMIT,
+        Reason.MEMORY_LIMIT,
+        Reason.OUTPUT_LIMIT,
+        Reason.STALL,
+        Reason.FUEL,
+    }
+)
+
+
+class Rung(str, enum.Enum):
+    """A step of the ladder; later ones are harder. Compare by `height`."""
+
+    INTERRUPT = "interrupt"
+    PREEMPT = "preempt"
+    TERMINATE = "terminate"
+    KILL = "kill"
+
+    @property
+    def height(self) -> int:
+        """Position on the ladder, from 1."""
+        return _HEIGHTS[self]
+
+
+_HEIGHTS = {rung: height for height, rung in enumerate(Rung, start=1)}
+
+
+@dataclass(frozen=True)
+class StopPolicy:
+    """The graces of the ladder in seconds; 0 skips the rung. `kill_wait` ends in `lost`."""
+
+    interrupt: float = 2.0
+    preempt: float = 0.5
+    terminate: float = 1.0
+    kill_wait: float = 5.0
+
+    def __post_init__(self) -> None:
+        for key in ("interrupt", "preempt", "terminate"):
+            _check_seconds(f"stop.{key}", getattr(self, key), zero=True)
+        _check_seconds("stop.kill_wait", self.kill_wait, zero=False)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps on a guest; None is no cap. `start` and `time` in seconds, `output` in bytes per stream.
+
+    Starting counts until the guest is ready to run, compiling included; all guest code counts as time.
+    """
+
+    start: float | None = 120.0
+    time: float | None = None
+    output: int | None = 100 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for key in ("start", "time"):
+            value = getattr(self, key)
+            if value is not None:
+                _check_seconds(f"limits.{key}", value, zero=False)
+        if self.output is not None and (type(self.output) is not int or self.output <= 0):
+            raise InvalidValue("limits.output", f"must be a number of bytes above 0, got {self.output!r}")
+
+
+class StrategyKind(str, enum.Enum):
+    """What an attempt does at its stopping points once it was interrupted."""
+
+    FINISH_CURRENT = "finish-current"
+    NEXT_N = "next-n"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """When an interrupted guest leaves: at the next stopping point, `n` points later, or never.
+
+    The stopping point that learns of the interrupt is not counted, so n = 0 is finish-current.
+    """
+
+    kind: StrategyKind = StrategyKind.FINISH_CURRENT
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        _check_count("strategy.next", self.n, least=0)
+
+    def __str__(self) -> str:
+        return f"next {self.n}" if self.kind is StrategyKind.NEXT_N else self.kind.value
+
+
+class OnInterruptKind(str, enum.Enum):
+    """What a run does with its queue of tasks at the first Ctrl-C."""
+
+    STOP = "stop"
+    FINISH_CURRENT = "finish-current"
+    NEXT = "next"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class OnInterrupt:
+    """A run's strategy: stop the running tasks too, let them finish, start `n` more, or carry on."""
+
+    kind: OnInterruptKind = OnInterruptKind.STOP
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        _check_count("on_interrupt.next", self.n, least=0)
+
+
+@dataclass(frozen=True)
+class Stdin:
+    """What the guest reads from descriptor 0: a host file, or a text of its own."""
+
+    path: str | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.text is None):
+            raise InvalidValue("stdin", "give a path or a text, one of the two")
+
+
+@dataclass(frozen=True)
+class Dir:
+    """A host directory that the guest sees as `guest`; read-only unless `write`."""
+
+    guest: str
+    host: str
+    write: bool = False
+
+    def __post_init__(self) -> None:
+        _check_text("dirs", self.guest)
+        _check_text("dirs", self.host)
+
+
+ENGINES = ("auto", "wasmer", "wasmtime")
+
+HostFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One entry of a job: a module, what to call, with what.
+
+    `module` and the other paths are host paths. `args` are numbers typed by the export's signature, or
+    argv strings for "_start". `host` is the path of a Python file with a mapping `imports`, or such a mapping
+    of "module.name" to importable callables; both run in the worker. `limits` and `stop` replace the job's.
+    """
+
+    name: str
+    module: str
+    call: str = "_start"
+    args: Sequence[Value] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: Stdin | None = None
+    dirs: Sequence[Dir] = ()
+    engine: str = "auto"
+    strategy: Strategy = Strategy()
+    check_every: int = 1
+    imports: Mapping[str, str] = field(default_factory=dict)
+    host: str | Mapping[str, HostFunction] | None = None
+    needs: Sequence[str] = ()
+    limits: Limits | None = None
+    stop: StopPolicy | None = None
+    retries: int = 0
+    expect: Sequence[Outcome] = (Outcome.COMPLETED,)
+    group: str | None = None
+    """The name that `needs` and `--task` know it by when `each` made several tasks of one entry."""
+
+    def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        _check_text("module", str(self.module))
+        _check_text("call", self.call)
+        object.__setattr__(self, "module", str(self.module))
+        # An Outcome is a str, so a lone one must be caught before it is taken for a sequence of letters.
+        expect = (self.expect,) if isinstance(self.expect, str) else tuple(self.expect)
+        try:
+            object.__setattr__(self, "expect", tuple(Outcome(e) for e in expect))
+        except ValueError as error:
+            raise InvalidValue("expect", str(error)) from None
+        if not expect:
+            raise InvalidValue("expect", "names no outcome, so nothing could be ok")
+        for key in ("args", "dirs", "needs"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        if self.engine not in ENGINES:
+            raise InvalidValue("engine", f"must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        _check_count("check_every", self.check_every, least=1)
+        _check_count("retries", self.retries, least=0)
+        for name, value in self.env.items():
+            if not name or "=" in name or "\0" in name or "\0" in value:
+                raise InvalidValue("env", f"{name!r}: a name may not be empty or hold '=', neither part a NUL")
+        seen = set()
+        for directory in self.dirs:
+            if directory.guest in seen:
+                raise InvalidValue("dirs", f"{directory.guest!r} is given twice")
+            seen.add(directory.guest)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks, and the policies that they share. `concurrency` None is the CPUs this process may use."""
+
+    name: str
+    tasks: Sequence[Task] = ()
+    concurrency: int | None = None
+    on_interrupt: OnInterrupt = OnInterrupt()
+    stop: StopPolicy = StopPolicy()
+    limits: Limits = Limits()
+    source: str | None = None
+    """The job file that it came from, for messages."""
+
+    def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        if self.concurrency is not None:
+            _check_count("concurrency", self.concurrency, least=1)
