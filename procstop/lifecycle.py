@@ -60,7 +60,9 @@ class SpawnFailed:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker says that its guest is about to run."""
+    """The worker says that its guest is about to run, and whether that can reach a stopping point."""
+
+    interruptible: bool = True
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,11 @@ def _stop_pending(attempt: Attempt, event: Event, now: float) -> Step:
 
 
 def _ready(attempt: Attempt, event: Event, now: float) -> Step:
-    return replace(_move(attempt, State.RUNNING, now, attempt.limits.time), ready=True), ()
+    assert isinstance(event, Ready)
+    moved = _move(attempt, State.RUNNING, now, attempt.limits.time)
+    # A worker that lies about it only changes how long it is waited for on the first rung.
+    interrupt = attempt.abilities.interrupt and event.interruptible
+    return replace(moved, ready=True, abilities=replace(attempt.abilities, interrupt=interrupt)), ()
 
 
 def _late_ready(attempt: Attempt, event: Event, now: float) -> Step:

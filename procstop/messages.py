@@ -41,9 +41,10 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Ready:
-    """The guest is about to run."""
+    """The guest is about to run; `interruptible` tells whether it can reach a stopping point."""
 
     attempt: str
+    interruptible: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def decode_order(data: bytes) -> Order:
 def encode(message: Message) -> bytes:
     """Frame one message; raise `ProtocolError` if it would be longer than `MAX_MESSAGE`."""
     body: dict[str, Any] = {"v": VERSION, "type": type(message).__name__.lower(), "attempt": message.attempt}
-    if isinstance(message, Beat):
+    if isinstance(message, Ready):
+        body.update(interruptible=message.interruptible)
+    elif isinstance(message, Beat):
         body.update(passed=message.passed, done=message.done, total=message.total)
     elif isinstance(message, Final):
         body["report"] = _report_fields(message.report)
@@ -157,8 +160,9 @@ def decode(body: bytes) -> Message:
     _expect(isinstance(attempt, str) and 0 < len(attempt) <= 200, "attempt")
     if kind == "interrupt" and not fields:
         return Interrupt(attempt)
-    if kind == "ready" and not fields:
-        return Ready(attempt)
+    if kind == "ready" and set(fields) == {"interruptible"}:
+        _expect(type(fields["interruptible"]) is bool, "interruptible")
+        return Ready(attempt, fields["interruptible"])
     if kind == "beat" and set(fields) == {"passed", "done", "total"}:
         _expect(_is_count(fields["passed"]), "passed")
         for key in ("done", "total"):

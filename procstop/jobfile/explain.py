@@ -1,0 +1,177 @@
+"""Checks a table against its model and puts what pydantic found into sentences.
+
+No text of pydantic's reaches the user as it is, save for kinds of errors that nobody has met yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from procstop.jobfile.schema import (
+    NOT_ENFORCED,
+    ConfigTable,
+    DirTable,
+    HeadTable,
+    LimitsTable,
+    NextTable,
+    StdinTable,
+    StopTable,
+    TaskTable,
+)
+from procstop.jobfile.values import TAGS
+from procstop.jobfile.wording import closest, did_you_mean, key_path, line, listed, quoted, show
+
+Place = tuple[Any, ...]
+"""Keys and list indexes that lead from a table to a value."""
+
+TableT = TypeVar("TableT", bound=BaseModel)
+
+_INNER: dict[str, type[BaseModel]] = {
+    "limits": LimitsTable,
+    "stop": StopTable,
+    "strategy": NextTable,
+    "on_interrupt": NextTable,
+    "stdin": StdinTable,
+    "dirs": DirTable,
+}
+_MUST_BE = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+_HOW_TO_GIVE = {"name": "give the task a name of its own", "module": "name its .wasm or .wat file"}
+_ALIASES = {
+    "timeout": "limits.time",
+    "depends_on": "needs",
+    "workers": "concurrency",
+    "jobs": "concurrency",
+    "tasks": "task",
+    "path": "module",
+    "file": "module",
+    "function": "call",
+    "export": "call",
+}
+
+
+def check(
+    model: type[TableT], raw: Mapping[str, Any], *where: str, context: str | None = None
+) -> tuple[TableT | None, list[str]]:
+    """Check a table; return it and one line per problem, each beginning with `where`.
+
+    What has problems is left out of the table that is returned, so that the rest can be checked further; it
+    is None when something that must be there is among it.
+    """
+    try:
+        return model.model_validate(dict(raw), context=context), []
+    except ValidationError as error:
+        problems: dict[str, None] = {}
+        rest = raw
+        for detail in error.errors(include_url=False):
+            place = _place(detail["loc"], raw)
+            problems[line(*where, key_path(place), _sentence(model, detail, place))] = None
+            rest = _without(rest, _droppable(raw, place))
+    try:
+        return model.model_validate(dict(rest), context=context), list(problems)
+    except ValidationError:
+        return None, list(problems)
+
+
+def unknown_key(model: type[BaseModel], place: Place) -> str:
+    """The sentence for a key that the table at `place` does not have."""
+    *above, key = place
+    if above:
+        return _unknown_inner_key(_INNER[above[0]], above, key)
+    if (
+        model is not ConfigTable
+        and key not in _ALIASES
+        and closest(key, [*model.model_fields, "task"]) is None
+    ):
+        if key in TaskTable.model_fields and model is HeadTable:
+            return "unknown here; it is a key of a task and goes below [[task]]"
+        if key in HeadTable.model_fields and model is TaskTable:
+            return "unknown here; it is a key of the job and goes above the first [table]"
+    if model is ConfigTable and key in TaskTable.model_fields:
+        return "unknown here; it is a key of a task and belongs in a job file"
+    offer = [*model.model_fields, "task"] if model is HeadTable else list(model.model_fields)
+    inner_keys = [f"{name}.{inner}" for name in ("limits", "stop") for inner in _INNER[name].model_fields]
+    known = [*offer, *inner_keys]
+    for dotted in known:
+        if _ALIASES.get(key) == dotted or dotted.endswith(f".{key}"):
+            return f"unknown key; did you mean {quoted(dotted)}?"
+    return "unknown key" + did_you_mean(key, known, offer)
+
+
+def _unknown_inner_key(table: type[BaseModel], above: Sequence[Any], key: str) -> str:
+    """The sentence for an unknown key of a table inside the job's or a task's."""
+    if list(above) == ["limits"] and key in NOT_ENFORCED:
+        return "not enforced by this version of procstop; leave it out (start, time and output are)"
+    guess = closest(key, table.model_fields)
+    if guess is None and key in HeadTable.model_fields:
+        # In TOML a key after a [table] header belongs to that table, which surprises everybody once.
+        return "unknown here; the job's own keys go above the first [table]"
+    # A guest's path is no help in a guess.
+    prefix = "" if table is DirTable else key_path(above) + "."
+    if guess is not None:
+        return f"unknown key; did you mean {quoted(prefix + guess)}?"
+    names = [prefix + name for name in table.model_fields]
+    return f"unknown key; there {'is' if len(names) == 1 else 'are'} {listed(names, 'and')}"
+
+
+def _droppable(raw: Any, place: Place) -> Place:
+    """What goes when a value is bad: a list for its item, a table for a key that it misses."""
+    for depth, key in enumerate(place):
+        if not isinstance(raw, dict) or key not in raw:
+            return place[:depth]
+        raw = raw[key]
+    return place
+
+
+def _without(raw: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """A copy without the value at a place, if it is still there."""
+    if not place or place[0] not in raw:
+        return raw
+    key, *inner = place
+    rest = {name: value for name, value in raw.items() if name != key}
+    return {**rest, key: _without(raw[key], tuple(inner))} if inner else rest
+
+
+def _place(loc: Sequence[Any], raw: Any) -> Place:
+    """The location that pydantic gives, without the tags that are no keys of the file."""
+    place: list[Any] = []
+    here = raw
+    for part in loc:
+        inside = isinstance(here, dict) and part in here
+        inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        if inside:
+            here = here[part]
+        elif part in TAGS:
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _sentence(model: type[BaseModel], detail: Any, place: Place) -> str:
+    kind, got = detail["type"], detail["input"]
+    ctx = detail.get("ctx", {})
+    if kind == "value_error":
+        return str(ctx["error"])
+    if kind == "extra_forbidden":
+        return unknown_key(model, place)
+    if kind == "missing":
+        how = _HOW_TO_GIVE.get(place[0]) if len(place) == 1 else None
+        return "is missing" + (f"; {how}" if how else "")
+    if kind in _MUST_BE:
+        return f"must be {_MUST_BE[kind]}, got {show(got)}"
+    if kind == "greater_than_equal":
+        return f"must be a whole number of at least {ctx['ge']}, got {show(got)}"
+    if kind == "less_than_equal":
+        return f"must be a whole number of at most {ctx['le']}, got {show(got)}"
+    message = str(detail["msg"])
+    return f"{message[:1].lower()}{message[1:]}, got {show(got)}"

@@ -1,0 +1,154 @@
+"""Settings in layers, later over earlier, key by key.
+
+The model's defaults, the user's configuration file, `--config FILE`, the job file, the task, `--set`. Each
+layer is checked by itself, so that an error names the file, or the option, that it stands in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from procstop.errors import JobFileError
+from procstop.jobfile.explain import check, unknown_key
+from procstop.jobfile.read import read_table
+from procstop.jobfile.schema import (
+    NOT_ENFORCED,
+    CommonTaskTable,
+    ConfigTable,
+    LimitsTable,
+    NextTable,
+    SetTable,
+    StopTable,
+)
+from procstop.jobfile.wording import did_you_mean, line, printable, quoted
+from procstop.model import Limits, OnInterrupt, OnInterruptKind, StopPolicy, Strategy, StrategyKind
+
+_NUMBERS = frozenset({"concurrency", "check_every", "retries", "on_interrupt.next", "strategy.next"})
+SETTABLE = (
+    *("concurrency", "on_interrupt", "on_interrupt.next"),
+    *(f"stop.{key}" for key in StopTable.model_fields),
+    *(f"limits.{key}" for key in LimitsTable.model_fields),
+    *("engine", "strategy", "strategy.next", "check_every", "retries"),
+)
+"""The keys that `--set` takes."""
+_OFFERED = tuple(dict.fromkeys(key.partition(".")[0] for key in SETTABLE))
+
+
+@dataclass
+class Layer:
+    """The settings that one or several layers gave; a key that is not here was not given."""
+
+    plain: dict[str, Any] = field(default_factory=dict)
+    stop: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: ConfigTable | CommonTaskTable | None) -> Layer:
+        """The settings of a checked table."""
+        layer = cls()
+        for key in table.model_fields_set if table is not None else ():
+            value = getattr(table, key)
+            if isinstance(value, (StopTable, LimitsTable)):
+                inner = layer.stop if isinstance(value, StopTable) else layer.limits
+                inner.update({name: getattr(value, name) for name in value.model_fields_set})
+            else:
+                layer.plain[key] = value
+        return layer
+
+    def over(self, lower: Layer) -> Layer:
+        """Put this layer on top of a lower one; return both as one."""
+        return Layer(
+            {**lower.plain, **self.plain}, {**lower.stop, **self.stop}, {**lower.limits, **self.limits}
+        )
+
+    def stop_policy(self) -> StopPolicy:
+        """The graces, with the model's defaults where no layer gave one."""
+        return StopPolicy(**self.stop)
+
+    def limits_model(self) -> Limits:
+        """The limits, with the model's defaults where no layer gave one."""
+        return Limits(**self.limits)
+
+    def on_interrupt(self) -> OnInterrupt:
+        """The run's strategy."""
+        value = self.plain.get("on_interrupt")
+        if isinstance(value, NextTable):
+            return OnInterrupt(OnInterruptKind.NEXT, value.next)
+        return OnInterrupt() if value is None else OnInterrupt(OnInterruptKind(value))
+
+    def strategy(self) -> Strategy:
+        """The attempt's strategy."""
+        value = self.plain.get("strategy")
+        if isinstance(value, NextTable):
+            return Strategy(StrategyKind.NEXT_N, value.next)
+        return Strategy() if value is None else Strategy(StrategyKind(value))
+
+
+def user_config_file() -> Path:
+    """Where the user's configuration file is looked for; it need not exist."""
+    return platformdirs.user_config_path("procstop", appauthor=False) / "config.toml"
+
+
+def config_layers(config: str | os.PathLike[str] | None, user_config: bool) -> tuple[Layer, list[str]]:
+    """The user's configuration file, if there is one and it is wanted, under `--config FILE`."""
+    files = []
+    if user_config and os.path.lexists(user_config_file()):
+        files.append(str(user_config_file()))
+    if config is not None:
+        files.append(os.fsdecode(config))
+    result, problems = Layer(), list[str]()
+    for file in files:
+        try:
+            raw = read_table(file)
+        except JobFileError as error:
+            problems += error.problems
+            continue
+        if "task" in raw:
+            del raw["task"]
+            problems.append(line(printable(file), "task", "a configuration file has no tasks"))
+        table, found = check(ConfigTable, raw, printable(file))
+        problems += found
+        result = Layer.of(table).over(result)
+    return result, problems
+
+
+def set_layer(overrides: Iterable[str]) -> tuple[Layer, list[str]]:
+    """The settings of `--set KEY=VALUE`, given as "KEY=VALUE"; a later one wins."""
+    result, problems = Layer(), list[str]()
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        option = f"--set {printable(key)}".strip()
+        *above, leaf = key.split(".")
+        if key not in SETTABLE:
+            problems.append(line(option, _unknown(key)))
+        elif not equals:
+            problems.append(line(option, f"needs a value, as in --set {key}=VALUE"))
+        else:
+            value = _number(text) if key in _NUMBERS else text
+            raw = {above[0]: {leaf: value}} if above else {leaf: value}
+            table, found = check(SetTable, raw, "--set", context="--set")
+            problems += [problem.replace("--set: ", "--set ", 1) for problem in found]
+            result = Layer.of(table).over(result)
+    return result, problems
+
+
+def _unknown(key: str) -> str:
+    if not key:
+        return "needs a key and a value, as in --set limits.time=5s"
+    if key in (f"limits.{name}" for name in NOT_ENFORCED):
+        return unknown_key(SetTable, ("limits", key.partition(".")[2]))
+    for dotted in SETTABLE:
+        if dotted.endswith(f".{key}"):
+            return f"unknown key; did you mean {quoted(dotted)}?"
+    return "unknown key" + did_you_mean(key, SETTABLE, _OFFERED)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text

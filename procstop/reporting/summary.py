@@ -1,0 +1,194 @@
+"""What became of a run, at its end: what went wrong first, then a table, then the counts.
+
+A task that ended as its `expect` says is fine, however it ended. Every line is made once, as plain text; the
+terminal's form of it adds a table and colours, and no facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from procstop.model import Outcome
+from procstop.records import AttemptRecord, RunRecord, TaskRecord
+from procstop.reporting import words
+from procstop.reporting.facts import JobFacts
+from procstop.reporting.text import last_lines, one_line, printable
+
+BIG_RUN = 50
+"""Tasks above which the table lists only those that were not ok."""
+MOST_TROUBLES = 20
+LAST_LINES = 10
+NARROW = 60
+"""Columns of a terminal below which a table would be all folds."""
+
+_HEADINGS = ("task", "outcome", "time", "attempts", "engine", "why")
+_NUMERIC = frozenset({"time", "attempts"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task in the table."""
+
+    ok: bool
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One task that was not ok: a sentence, and what its guest and its message said last."""
+
+    head: str
+    lines: tuple[str, ...]
+
+
+def counts_line(record: RunRecord) -> str:
+    """Say how many tasks ended as expected: "6 tasks: 5 as expected, 1 not; 1.93 s"."""
+    total, fine = len(record.tasks), sum(task.ok for task in record.tasks)
+    line = words.count(total, "task")
+    if total:
+        line += ": all as expected" if fine == total else f": {fine:,} as expected, {total - fine:,} not"
+    line += f"; {words.duration(record.duration_s)}"
+    if record.reason is not None:
+        line += f"; asked to stop by {words.asked_by(record.reason)}"
+    return line
+
+
+def rows(record: RunRecord, facts: JobFacts) -> list[Row]:
+    """Give the table, what was not ok first; of a big run nothing else."""
+    tasks = sorted(record.tasks, key=lambda task: task.ok)
+    if len(tasks) > BIG_RUN:
+        tasks = [task for task in tasks if not task.ok]
+    return [Row(task.ok, _cells(task, facts)) for task in tasks]
+
+
+def _cells(task: TaskRecord, facts: JobFacts) -> tuple[str, ...]:
+    last = task.last
+    took = [spent for spent in map(words.elapsed, task.attempts) if spent is not None]
+    return (
+        one_line(task.task, 60),
+        task.outcome.value,
+        words.duration(sum(took)) if took else "-",
+        str(len(task.attempts)) if task.attempts else "-",
+        one_line(last.engine) if last is not None and last.engine else "-",
+        "; ".join(filter(None, [words.task_why(task, facts.limits(task.task)), *_remarks(task, facts)])),
+    )
+
+
+def _remarks(task: TaskRecord, facts: JobFacts) -> Iterable[str]:
+    """Say what else a reader must know: what was expected, and whether output is missing."""
+    expected = facts.expect(task.task)
+    if task.ok and task.outcome is not Outcome.COMPLETED:
+        yield "as expected"
+    elif not task.ok and expected is not None and expected != (Outcome.COMPLETED,):
+        yield f"expected {' or '.join(outcome.value for outcome in expected)}"
+    if task.last is not None:
+        yield from _cut_off(task.last)
+
+
+def _cut_off(record: AttemptRecord) -> Iterable[str]:
+    for name, stream in (("stdout", record.stdout), ("stderr", record.stderr)):
+        if stream.truncated:
+            yield f"{name} was cut off after {words.size(stream.bytes)}"
+
+
+def troubles(record: RunRecord, facts: JobFacts) -> tuple[list[Trouble], int]:
+    """Tell of the tasks that were not ok, and how many more there are than are told of."""
+    bad = [task for task in record.tasks if not task.ok]
+    # What broke comes before what was only called off because of it.
+    bad.sort(key=lambda task: task.outcome is Outcome.CANCELLED)
+    return [_trouble(task, facts) for task in bad[:MOST_TROUBLES]], max(0, len(bad) - MOST_TROUBLES)
+
+
+def _trouble(task: TaskRecord, facts: JobFacts) -> Trouble:
+    phrase = words.task_phrase(task, facts.limits(task.task))
+    head = "; ".join([f"{one_line(task.task, 60)}: {phrase}", *_remarks(task, facts)])
+    last, lines = task.last, []
+    if last is not None:
+        message = (last.message or "").strip()
+        if message and one_line(message) != printable(message):
+            lines += [f"message | {line}" for line in _first_lines(message)]
+        lines += [f"stderr | {line}" for line in last_lines(last.stderr.tail, LAST_LINES)]
+    return Trouble(head, tuple(lines))
+
+
+def _first_lines(message: str, width: int = 400) -> list[str]:
+    lines = message.splitlines()
+    shown = [printable(line[:width]) + ("..." if len(line) > width else "") for line in lines[:LAST_LINES]]
+    if len(lines) > LAST_LINES:
+        shown.append(f"... and {words.count(len(lines) - LAST_LINES, 'more line')}")
+    return shown
+
+
+def plain_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False) -> str:
+    """Give the summary as plain text that ends in a newline; quiet, it is empty when all is well."""
+    if quiet and record.ok:
+        return ""
+    lines: list[str] = []
+    told, untold = troubles(record, facts)
+    for trouble in told:
+        lines += [f"not ok: {trouble.head}", *(f"    {line}" for line in trouble.lines)]
+    if untold:
+        lines.append(f"not ok: ... and {untold:,} more")
+    table = [] if quiet else rows(record, facts)
+    if table:
+        lines += ["", *_aligned([_HEADINGS, *(row.cells for row in table)]), ""]
+    lines.append(counts_line(record))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+    # Cells, not characters: a name may hold wide ones.
+    widths = [max(map(cell_len, column)) for column in zip(*table)]
+    return [
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)).rstrip()
+        for row in table
+    ]
+
+
+def rich_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80) -> RenderableType:
+    """Give the summary for a terminal; on a narrow one, lines instead of a table."""
+    if quiet and record.ok:
+        return Group()
+    parts: list[RenderableType] = []
+    told, untold = troubles(record, facts)
+    for trouble in told:
+        parts.append(Text.assemble(("not ok: ", "bold red"), trouble.head))
+        parts += [Text(f"    {line}", style="dim") for line in trouble.lines]
+    if untold:
+        parts.append(Text(f"not ok: ... and {untold:,} more", style="bold red"))
+    table = [] if quiet else rows(record, facts)
+    if table and width >= NARROW:
+        parts.append(_table(table))
+    elif table:
+        parts += [_narrow(row) for row in table]
+    parts.append(Text(counts_line(record), style="bold green" if record.ok else "bold red"))
+    return Group(*parts)
+
+
+def _table(table: list[Row]) -> Table:
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for heading in _HEADINGS:
+        fold = heading in ("task", "why")
+        view.add_column(
+            heading,
+            justify="right" if heading in _NUMERIC else "left",
+            no_wrap=not fold,
+            overflow="fold" if fold else "ellipsis",
+        )
+    for row in table:
+        cells = [Text(cell) for cell in row.cells]
+        cells[1].stylize("green" if row.ok else "bold red")
+        view.add_row(*cells)
+    return view
+
+
+def _narrow(row: Row) -> Text:
+    task, outcome, *_, reason = row.cells
+    return Text.assemble(task, " ", (outcome, "green" if row.ok else "bold red"), f" {reason}" if reason else "")

@@ -1,0 +1,228 @@
+"""Stopping points: the interrupt flag, the strategies, and the `procstop` functions that a guest imports.
+
+The guest's thread passes stopping points. Another thread, the worker's listener, calls `ask` when an interrupt
+came and `tick` now and then. Passing a point must cost next to nothing, so the functions are closures over
+plain variables, and the common path is an addition and one test. All the rest (the clock, the flag, the
+strategy) is looked at only while `attention` is set: from the start, after an interrupt, and whenever the guest
+passes points so slowly that a clock read does not matter.
+
+A guest leaves by an exception that is not an `Exception`, so that no host function's `except Exception` swallows it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from procstop.model import StrategyKind
+from procstop.records import StoppingPoints
+
+FAST = 5_000
+"""Points in one tick from which on the clock is no longer read at each of them."""
+
+TICK_S = 0.1
+"""Seconds between two ticks while points are passed."""
+LATE_S = 0.05
+"""A tick later than this waited for the GIL: the guest called no host function in all that time."""
+
+
+class Leave(BaseException):
+    """The guest leaves from inside a host call."""
+
+
+class Interrupted(Leave):
+    """It leaves at a stopping point, because it was asked to."""
+
+
+class Exit(Leave):
+    """It leaves by its own call. Host functions may raise it too: `raise Exit(3)`, `raise Exit(message="done")`."""
+
+    def __init__(self, code: int | None = None, message: str | None = None, *, proc_exit: bool = False) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.proc_exit = proc_exit
+
+
+class HostError(BaseException):
+    """A host function raised; the original is `error`. It unwinds the guest like `Leave`."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class StopFlag:
+    """One attempt's stopping points. `ask` and `tick` belong to the listener, the rest to the guest's thread.
+
+    `checkpoint`, `interrupted` and `progress` are what the guest calls. `tick(late)` is called about ten times a
+    second, `late` seconds after it was due; it returns the points passed and the progress told. `told` says
+    whether the guest was told to leave.
+    """
+
+    checkpoint: Callable[[], None]
+    interrupted: Callable[[], int]
+    progress: Callable[[int, int], None]
+    ask: Callable[[], None]
+    tick: Callable[[float], tuple[int, int | None, int | None]]
+    record: Callable[[], StoppingPoints]
+    told: Callable[[], bool]
+    restart_gap: Callable[[], None]
+
+    def __init__(
+        self, kind: StrategyKind, n: int = 0, check_every: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._build(kind, n if kind is StrategyKind.NEXT_N else 0, check_every, clock)
+
+    def _build(self, kind: StrategyKind, later: int, check_every: int, clock: Callable[[], float]) -> None:
+        passed = 0
+        attention = True
+        blurred = False
+        asked = False
+        learned_at: int | None = None
+        stopped_at: int | None = None
+        last = clock()
+        longest: float | None = None
+        ticked = 0
+        done: int | None = None
+        total: int | None = None
+        wake = self._wake_write
+
+        def checkpoint() -> None:
+            nonlocal passed
+            passed += 1
+            if attention and look():
+                raise Interrupted
+
+        def interrupted() -> int:
+            nonlocal passed
+            passed += 1
+            return 1 if attention and look() else 0
+
+        def progress(new_done: int, new_total: int) -> None:
+            nonlocal passed, done, total
+            done, total = new_done, new_total
+            passed += 1
+            if attention and look():
+                raise Interrupted
+
+        def look(always: bool = False) -> bool:
+            nonlocal last, longest, learned_at, stopped_at, blurred
+            now = clock()
+            # While nobody read the clock, `last` was only known to a tick: claim no gap that may not have been.
+            gap = now - last - (TICK_S if blurred else 0.0)
+            blurred = False
+            if longest is None or gap > longest:
+                longest = max(0.0, gap)
+            last = now
+            if not asked or kind is StrategyKind.IGNORE:
+                return False
+            if learned_at is None:
+                if passed % check_every and not always:
+                    return False
+                learned_at = passed
+            # The point that learned of it is not counted: leave `later` points after it.
+            if passed < learned_at + later:
+                return False
+            if stopped_at is None:
+                stopped_at = passed
+            return True
+
+        def ask() -> None:
+            nonlocal asked, attention
+            asked = attention = True
+            try:
+                os.write(wake, b"!")
+            except BlockingIOError:
+                pass  # Bytes that nobody has read yet wake a sleeper just as well.
+
+        def tick(late: float) -> tuple[int, int | None, int | None]:
+            nonlocal attention, blurred, ticked, last, longest
+            now, count = clock(), passed
+            if late > LATE_S and passed and (longest is None or late > longest):
+                longest = late
+            if count - ticked > FAST and not asked:
+                # It passes points all the time: the last was just now, as far as a gap can matter.
+                attention, blurred, last = False, True, now
+            else:
+                attention = True
+            ticked = count
+            return count, done, total
+
+        def record() -> StoppingPoints:
+            return StoppingPoints(passed, longest if passed else None, stopped_at)
+
+        def restart_gap() -> None:
+            nonlocal last
+            last = clock()
+
+        def sleep_point(first: bool) -> None:
+            nonlocal passed
+            passed += first
+            if look(always=True):
+                raise Interrupted
+
+        self._sleep_point = sleep_point
+        self.checkpoint, self.interrupted, self.progress = checkpoint, interrupted, progress
+        self.ask, self.tick, self.record = ask, tick, record
+        self.told = lambda: stopped_at is not None
+        self.restart_gap = restart_gap
+
+    def wait(
+        self, readers: Sequence[int], writers: Sequence[int], timeout: float | None
+    ) -> tuple[set[int], set[int]]:
+        """Wait until a descriptor is ready or `timeout` seconds are over; return those ready to read and to write.
+
+        It is a stopping point all the while: an interrupt that makes the guest leave raises `Interrupted`.
+        """
+        self._sleep_point(True)
+        poller = select.poll()
+        for fd in set(readers) | set(writers):
+            poller.register(fd, (select.POLLIN if fd in readers else 0) | (select.POLLOUT if fd in writers else 0))
+        poller.register(self._wake_read, select.POLLIN)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            # An upper bound, so that a wait of years does not overflow the kernel's milliseconds.
+            left = 86400.0 if deadline is None else min(86400.0, max(0.0, deadline - time.monotonic()))
+            ready = dict(poller.poll(left * 1000))
+            if self._wake_read in ready:
+                # Leaves, unless the strategy says later; then sleep on, deaf: it has learned all there is.
+                self._sleep_point(False)
+                poller.unregister(self._wake_read)
+                del ready[self._wake_read]
+            over = deadline is not None and time.monotonic() >= deadline
+            if ready or over:
+                self.restart_gap()
+                bad = select.POLLHUP | select.POLLERR | select.POLLNVAL
+                return (
+                    {fd for fd, what in ready.items() if fd in readers and what & (select.POLLIN | bad)},
+                    {fd for fd, what in ready.items() if fd in writers and what & (select.POLLOUT | bad)},
+                )
+
+    def close(self) -> None:
+        """Close the pipe that wakes a sleeper."""
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def guest_functions(flag: StopFlag, read: Callable[[int, int], bytes]) -> dict[str, Callable[..., Any]]:
+    """Return the functions of the import module "procstop" by name; `read(ptr, len)` reads the guest's memory."""
+
+    def leave(code: int | None = None) -> NoReturn:
+        raise Exit(None if code is None else code & 0xFFFFFFFF)
+
+    def fail(pointer: int, length: int) -> NoReturn:
+        raise Exit(message=read(pointer & 0xFFFFFFFF, length & 0xFFFFFFFF).decode("utf-8", "replace"))
+
+    return {
+        "checkpoint": flag.checkpoint,
+        "interrupted": flag.interrupted,
+        "progress": flag.progress,
+        "exit": leave,
+        "fail": fail,
+    }

@@ -1,0 +1,305 @@
+"""Run a job: one event loop, facts in, state machine, actions out.
+
+Theory of operation. The supervisor starts a worker for each attempt (`attempt.LiveAttempt`), as many side by side as
+the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a deadline wakes it. It runs no guest code,
+loads no engine, and never waits for a worker: every rung of every ladder is a timer, so that many stubborn workers
+are stopped in the time of one. It holds the only writing end of the lifeline, so its death ends every worker.
+
+`run` belongs to one thread, which starts all workers and must live as long as they do. `press`, `stop`, `pause` and
+`resume` may be called from any thread and from signal handlers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+from procstop import events, linux, process
+from procstop.errors import InternalError
+from procstop.events import Observer
+from procstop.model import Job, OnInterrupt, OnInterruptKind, Outcome, Reason, Rung
+from procstop.process import Worker
+from procstop.records import AttemptRecord, RunRecord, TaskRecord
+from procstop.schedule import Cancelled, Schedule, may_retry
+from procstop.supervisor.announcer import Announcer
+from procstop.supervisor.assignment import Assignment
+from procstop.supervisor.attempt import LiveAttempt
+from procstop.supervisor.loop import Clock, Loop
+from procstop.supervisor.runid import new_run_id
+from procstop.supervisor.verdict import exit_code
+
+REPEAT_S = 0.2
+"""Presses that follow one another faster than this are one: a terminal and a wrapper may both deliver Ctrl-C."""
+_LAST_WAIT_S = 5.0
+
+
+class Supervisor:
+    """One run of one job.
+
+    `owns_process` says that this process has no children but ours, so that every orphan that comes to it is some
+    worker's; otherwise only those that are known to be are touched. `observers` are told of everything, and change
+    nothing. `output_dir` must exist.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        assignments: Sequence[Assignment],
+        *,
+        observers: Sequence[Observer] = (),
+        output_dir: str | None = None,
+        owns_process: bool = False,
+        run_id: str | None = None,
+    ) -> None:
+        self.run_id = run_id or new_run_id()
+        self._job = job
+        self._assignments = {one.task.name: one for one in assignments}
+        self._concurrency = job.concurrency or usable_cpus()
+        self._schedule = Schedule({name: one.task.needs for name, one in self._assignments.items()}, self._concurrency)
+        self._output_dir = output_dir
+        self._owns_process = owns_process
+        self._observers = observers
+        self._announce: Announcer | None = None
+        self._loop = Loop(Clock())
+        self._live: dict[str, LiveAttempt] = {}
+        self._lost: dict[int, Worker] = {}
+        self._made: dict[str, list[AttemptRecord]] = {}
+        self._tasks: dict[str, TaskRecord] = {}
+        self._numbers = itertools.count(1)
+        self._lifeline = (-1, -1)
+        self._presses = 0
+        self._pressed_at: float | None = None
+        self._reason: Reason | None = None
+        self._started = False
+
+    def run(self) -> RunRecord:
+        """Run the job to its end and return what happened. Call it once.
+
+        If it raises, which only a fault of procstop's own can make it do, every worker is killed before.
+        """
+        if self._started:
+            raise InternalError("a supervisor runs once")
+        self._started = True
+        started_at = datetime.now(timezone.utc)
+        began = time.monotonic()
+        self._announce = Announcer(self._observers)
+        self._lifeline = os.pipe()
+        _Subreaper.enter()
+        try:
+            self._tell(events.RunStarted(self.run_id, self._job, self._concurrency))
+            self._start_tasks()
+            while not self._schedule.over:
+                self._loop.turn()
+        finally:
+            self._kill_all_and_wait()
+            _Subreaper.leave()
+            for fd in self._lifeline:
+                os.close(fd)
+            self._loop.close()
+        tasks = tuple(self._tasks[name] for name in self._assignments)
+        record = RunRecord(
+            run=self.run_id,
+            job=self._job.name,
+            started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            duration_s=time.monotonic() - began,
+            exit_code=exit_code(tasks, self._reason),
+            reason=self._reason,
+            tasks=tasks,
+        )
+        self._tell(events.RunOver(record))
+        return record
+
+    def wait_for_observers(self, timeout: float | None = None) -> list[BaseException]:
+        """Wait until observers were told everything, at most `timeout` seconds; return what they raised."""
+        if self._announce is None:
+            return []
+        self._announce.close(timeout)
+        return self._announce.failures
+
+    # What others ask for; from any thread
+
+    def press(self, reason: Reason = Reason.USER) -> None:
+        """Do what Ctrl-C does: interrupt first, terminate at the second press, kill at the third."""
+        self._loop.post(lambda: self._on_press(reason))
+
+    def stop(self, reason: Reason = Reason.STOP_COMMAND, rung: Rung = Rung.INTERRUPT) -> None:
+        """Stop the run: start no further task, and stop those that run, from `rung` on."""
+        self._loop.post(lambda: self._stop_all(reason, rung))
+
+    def pause(self, then: Callable[[], None] | None = None) -> None:
+        """Stop all guests and clocks in their tracks; call `then` once that is done."""
+        self._loop.post(lambda: self._on_pause(then))
+
+    def resume(self) -> None:
+        """Let guests and clocks go on."""
+        self._loop.post(self._on_resume)
+
+    # The queue
+
+    def _start_tasks(self) -> None:
+        while (name := self._schedule.next()) is not None:
+            self._start_attempt(name)
+
+    def _start_attempt(self, name: str) -> None:
+        attempt = LiveAttempt(
+            self._assignments[name],
+            len(self._made.setdefault(name, [])) + 1,
+            f"{self.run_id}-{next(self._numbers)}",
+            loop=self._loop,
+            announce=self._announcer(),
+            output_dir=self._output_dir,
+            find_orphans=self._find_orphans,
+            on_over=self._on_attempt_over,
+        )
+        self._live[name] = attempt
+        attempt.start(self._lifeline[0])
+        if self._loop.clock.paused and attempt.worker is not None:
+            attempt.worker.pause()
+
+    def _on_attempt_over(self, attempt: LiveAttempt, record: AttemptRecord) -> None:
+        name, task = attempt.task, attempt.assignment.task
+        del self._live[name]
+        if record.outcome is Outcome.LOST and attempt.worker is not None:
+            self._lost[attempt.worker.pid] = attempt.worker
+        made = self._made[name]
+        made.append(record)
+        ok = record.outcome in task.expect
+        retried = not ok and not self._schedule.halted and may_retry(record, len(made), task.retries)
+        self._tell(events.AttemptOver(name, record, retried))
+        if retried:
+            # Not from here: this call may stand deep inside the attempt that has just ended.
+            self._loop.post(lambda: self._start_attempt(name))
+            return
+        self._end_task(TaskRecord(name, ok, record.outcome, tuple(made), group=task.group))
+        self._cancel(self._schedule.ended(name, ok))
+        self._loop.post(self._start_tasks)
+
+    def _cancel(self, cancelled: Sequence[Cancelled]) -> None:
+        for one in cancelled:
+            task = self._assignments[one.task].task
+            ok = Outcome.CANCELLED in task.expect
+            self._end_task(TaskRecord(one.task, ok, Outcome.CANCELLED, (), one.why, task.group))
+
+    def _end_task(self, record: TaskRecord) -> None:
+        self._tasks[record.task] = record
+        self._tell(events.TaskOver(record))
+
+    # Stopping
+
+    def _on_press(self, reason: Reason) -> None:
+        now = time.monotonic()
+        if self._pressed_at is not None and now - self._pressed_at < REPEAT_S:
+            return
+        self._pressed_at = now
+        self._on_resume()
+        self._presses += 1
+        self._reason = self._reason or reason
+        if self._presses == 1:
+            what = self._first_press(self._job.on_interrupt, reason)
+            self._tell(events.RunStopping(1, what, "terminate what still runs"))
+        elif self._presses == 2:
+            self._tell(events.RunStopping(2, "terminating what still runs", "kill it at once"))
+            self._stop_all(reason, Rung.TERMINATE)
+        else:
+            self._tell(events.RunStopping(self._presses, "killing what still runs", None))
+            self._stop_all(reason, Rung.KILL)
+
+    def _first_press(self, how: OnInterrupt, reason: Reason) -> str:
+        if how.kind is OnInterruptKind.STOP:
+            self._stop_all(reason, Rung.INTERRUPT)
+            return "interrupting what runs; no further task starts"
+        self._cancel(self._schedule.interrupt(how))
+        if how.kind is OnInterruptKind.FINISH_CURRENT:
+            return "what runs may finish; no further task starts"
+        if how.kind is OnInterruptKind.NEXT:
+            return f"what runs may finish; at most {how.n} more tasks start"
+        return "this job ignores the first interrupt and carries on"
+
+    def _stop_all(self, reason: Reason, rung: Rung) -> None:
+        self._reason = self._reason or reason
+        self._cancel(self._schedule.halt())
+        for attempt in tuple(self._live.values()):
+            attempt.stop(reason, rung)
+
+    def _on_pause(self, then: Callable[[], None] | None) -> None:
+        if not self._loop.clock.paused:
+            self._loop.clock.pause()
+            for attempt in self._live.values():
+                if attempt.worker is not None:
+                    attempt.worker.pause()
+            self._tell(events.RunPaused())
+        if then is not None:
+            then()
+
+    def _on_resume(self) -> None:
+        if self._loop.clock.paused:
+            self._loop.clock.resume()
+            for attempt in self._live.values():
+                if attempt.worker is not None:
+                    attempt.worker.resume()
+            self._tell(events.RunResumed())
+
+    # The end of workers
+
+    def _find_orphans(self, worker: Worker) -> Sequence[object]:
+        known = {one.worker.pid for one in self._live.values() if one.worker is not None}
+        known |= set(self._lost)
+        known.discard(worker.pid)
+        orphans = process.adopted(known, None if self._owns_process else (worker,))
+        process.remove_orphans(orphans)
+        return orphans
+
+    def _kill_all_and_wait(self) -> None:
+        """Leave no worker behind, also when something of ours went wrong."""
+        workers = [one.worker for one in self._live.values() if one.worker is not None] + list(self._lost.values())
+        until = time.monotonic() + _LAST_WAIT_S
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            while worker.reap() is None and time.monotonic() < until:
+                # Nothing is left to be notified by: this is the way out after a fault of our own.
+                time.sleep(0.001)
+            if worker.pid not in self._lost:
+                worker.close()
+
+    def _tell(self, event: events.Event) -> None:
+        self._announcer()(event)
+
+    def _announcer(self) -> Announcer:
+        assert self._announce is not None
+        return self._announce
+
+
+class _Subreaper:
+    """Take in the orphans of workers, as long as any run of this process goes on."""
+
+    _lock = threading.Lock()
+    _runs = 0
+    _before = False
+
+    @classmethod
+    def enter(cls) -> None:
+        with cls._lock:
+            if cls._runs == 0:
+                cls._before = linux.is_child_subreaper()
+                linux.set_child_subreaper(True)
+            cls._runs += 1
+
+    @classmethod
+    def leave(cls) -> None:
+        with cls._lock:
+            cls._runs -= 1
+            if cls._runs == 0 and not cls._before:
+                linux.set_child_subreaper(False)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

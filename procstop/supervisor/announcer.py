@@ -1,0 +1,64 @@
+"""Tell observers what happens, in a thread of their own.
+
+An observer may be slow, block on a full pipe, or raise: none of that reaches the run. One that raises is told
+nothing more. While observers lag behind by more than `CROWDED` bytes of guest output, `crowded` is true, and the
+supervisor leaves the output of running guests in their pipes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+
+from procstop.events import Event, Observer, Output
+
+CROWDED = 4 * 1024 * 1024
+
+
+class Announcer:
+    """Hand events to observers, in order."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._backlog = 0
+        self.failures: list[BaseException] = []
+        self._thread: threading.Thread | None = None
+        if self._observers:
+            self._thread = threading.Thread(target=self._work, name="procstop-observers", daemon=True)
+            self._thread.start()
+
+    @property
+    def crowded(self) -> bool:
+        """Tell whether observers are far behind."""
+        return self._backlog > CROWDED
+
+    def __call__(self, event: Event) -> None:
+        """Tell all observers, soon."""
+        if self._thread is not None:
+            if isinstance(event, Output):
+                with self._lock:
+                    self._backlog += len(event.data)
+            self._queue.put(event)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Wait until everything was told, at most `timeout` seconds; return whether it was."""
+        if self._thread is None:
+            return True
+        self._queue.put(None)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (event := self._queue.get()) is not None:
+            for observer in tuple(self._observers):
+                try:
+                    observer(event)
+                except BaseException as error:
+                    self.failures.append(error)
+                    self._observers.remove(observer)
+            if isinstance(event, Output):
+                with self._lock:
+                    self._backlog -= len(event.data)

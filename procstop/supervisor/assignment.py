@@ -1,0 +1,56 @@
+"""What a supervisor needs to run one task: everything decided, nothing left to look up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from procstop.lifecycle import Abilities
+from procstop.messages import Order
+from procstop.model import Limits, StopPolicy, Task
+from procstop.process import file_of
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task with its engine, its module and its order. `rejected` says why it cannot run, where it cannot.
+
+    `module` is the path of the module, or its bytes where they were made from text.
+    """
+
+    task: Task
+    engine: str | None
+    order: Order
+    module: str | bytes
+    limits: Limits = Limits()
+    stop: StopPolicy = StopPolicy()
+    abilities: Abilities = field(default=Abilities())
+    rejected: str | None = None
+
+    def order_for(self, attempt: str) -> Order:
+        """Return the order for one attempt."""
+        return replace(self.order, attempt=attempt)
+
+    def open_module(self) -> int:
+        """Open the module's bytes; raise `OSError` if its file is gone."""
+        if isinstance(self.module, str):
+            return _open(self.module)
+        with file_of(self.module) as file:
+            return os.dup(file.fileno())
+
+    def open_stdin(self) -> int:
+        """Open what the guest reads; raise `OSError` if its file is gone."""
+        stdin = self.task.stdin
+        if stdin is None:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if stdin.path is not None:
+            return _open(stdin.path)
+        with file_of((stdin.text or "").encode()) as file:
+            return os.dup(file.fileno())
+
+
+def _open(path: str) -> int:
+    # Opening a named pipe waits for its other end; a supervisor waits for nobody.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(fd, True)
+    return fd

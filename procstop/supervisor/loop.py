@@ -1,0 +1,151 @@
+"""One thread's event loop: descriptors, timers, and a clock that can stand still.
+
+asyncio is not used: its child watchers differ between Python versions, and a run must not depend on what else a
+user's loop does. Callbacks run one at a time in the loop's thread; only `post` may be called from elsewhere.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+
+Callback = Callable[[], None]
+_MOST_S = 3600.0
+
+
+class Clock:
+    """Monotonic seconds that do not pass while it is paused."""
+
+    def __init__(self) -> None:
+        self._lost = 0.0
+        self._paused_at: float | None = None
+
+    def now(self) -> float:
+        """Return the time of the run."""
+        return (time.monotonic() if self._paused_at is None else self._paused_at) - self._lost
+
+    def pause(self) -> None:
+        """Stand still."""
+        if self._paused_at is None:
+            self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from where it stood."""
+        if self._paused_at is not None:
+            self._lost += time.monotonic() - self._paused_at
+            self._paused_at = None
+
+    @property
+    def paused(self) -> bool:
+        """Tell whether it stands still."""
+        return self._paused_at is not None
+
+
+class Timer:
+    """A call that is to come; cancel it, and it does not."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        """Forget the call."""
+        self._callback = None
+
+    def run(self) -> None:
+        """Make the call, once."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the call is still to come."""
+        return self._callback is not None
+
+
+class Loop:
+    """Wait for descriptors and times, and call back. Close it at the end."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._posted: deque[Callback] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+
+    def watch(self, fd: int, callback: Callback) -> None:
+        """Call back whenever `fd` can be read, its end included, until `unwatch`."""
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch it no more; nothing happens if it was not watched."""
+        try:
+            self._selector.unregister(fd)
+        except (KeyError, ValueError):
+            pass
+
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        """Call back once the clock shows `when`."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def post(self, callback: Callback) -> None:
+        """Have the loop make a call soon. Any thread and any signal handler may."""
+        self._posted.append(callback)
+        try:
+            os.write(self._wake_write, b"!")
+        except OSError:
+            pass  # Full: the loop will wake anyway. Closed: the run is over.
+
+    def turn(self) -> None:
+        """Wait for the next thing to happen, and make all calls that are due.
+
+        Descriptors come before timers, so that an answer in time is not taken for a late one.
+        """
+        for key, _ in self._selector.select(self._timeout()):
+            # A callback may unwatch, close and even reopen a descriptor that is ready in this same turn.
+            current = self._selector.get_map().get(key.fd)
+            if current is not None and current.data is key.data:
+                key.data()
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+        while self._timers and (not self._timers[0][2].alive or self._is_due(self._timers[0][0])):
+            heapq.heappop(self._timers)[2].run()
+
+    def close(self) -> None:
+        """Release the loop's own descriptors."""
+        self._selector.close()
+        os.close(self._wake_read)
+        # The number may be used again: a late `post` must not write to somebody else's file.
+        wake, self._wake_write = self._wake_write, -1
+        os.close(wake)
+
+    def _is_due(self, when: float) -> bool:
+        return not self.clock.paused and self.clock.now() >= when
+
+    def _timeout(self) -> float | None:
+        while self._timers and not self._timers[0][2].alive:
+            heapq.heappop(self._timers)
+        if self._posted:
+            return 0.0
+        if self.clock.paused or not self._timers:
+            return None
+        return min(_MOST_S, max(0.0, self._timers[0][0] - self.clock.now()))
+
+    def _woken(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass

@@ -1,0 +1,66 @@
+"""Keep what guests write: counted against the limit, its end in memory, all of it in a file if asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from urllib.parse import quote
+
+from procstop.records import StreamRecord
+
+TAIL = 16 * 1024
+
+
+class Sink:
+    """One stream of one attempt. `limit` in bytes; `path` is where to keep it all, None for nowhere."""
+
+    def __init__(self, limit: int | None, path: str | None, complain: Callable[[str], None]) -> None:
+        self._limit = limit
+        self._path = path
+        self._complain = complain
+        self._file: int | None = None
+        self._broken = False
+        self._tail = bytearray()
+        self.kept = 0
+        self.over_limit = False
+        self.truncated = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the guest wrote; return the part of it that is kept. More than the limit sets `over_limit`."""
+        if self._limit is not None and self.kept + len(data) > self._limit:
+            data = data[: self._limit - self.kept]
+            self.over_limit = self.truncated = True
+        self.kept += len(data)
+        self._tail += data
+        # Cut seldom, so that a guest that writes byte by byte costs no copy each time.
+        if len(self._tail) > 2 * TAIL:
+            del self._tail[:-TAIL]
+        if data and self._path is not None and not self._broken:
+            self._save(data)
+        return data
+
+    def close(self) -> StreamRecord:
+        """Close the file and return the record."""
+        path = self._path if self._file is not None else None
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        return StreamRecord(self.kept, self.truncated, path, bytes(self._tail[-TAIL:]))
+
+    def _save(self, data: bytes) -> None:
+        assert self._path is not None
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            # The guest goes on, and the record says that not all of it is in the file.
+            self._complain(f"cannot write {self._path!r}: {error.strerror}; the rest of this stream is not kept")
+            self._broken = self.truncated = True
+
+
+def output_path(directory: str, task: str, number: int, stream: str) -> str:
+    """Return the file for one stream of one attempt; different tasks never share one."""
+    return os.path.join(directory, f"{quote(task, safe=' []()+,=@')}.{number}.{stream}")

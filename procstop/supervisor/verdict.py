@@ -1,0 +1,40 @@
+"""The exit code of a run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from procstop.model import Outcome, Reason
+from procstop.records import TaskRecord
+
+OK = 0
+SOME_FAILED = 1
+USAGE = 2
+FAULT = 3
+LIMIT = 124
+STOPPED = 130
+
+
+def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None) -> int:
+    """Judge a run by its tasks; `reason` is why it was stopped as a whole, if it was.
+
+    A run that was stopped but whose tasks all ended as expected is still a success.
+    """
+    if any(task.outcome is Outcome.LOST for task in tasks):
+        return FAULT
+    failed = [task for task in tasks if not task.ok]
+    if not failed:
+        return OK
+    if reason is not None:
+        return STOPPED
+    if all(_is_limits_doing(task) for task in failed):
+        return LIMIT
+    return SOME_FAILED
+
+
+def _is_limits_doing(task: TaskRecord) -> bool:
+    """Tell whether a limit ended it, or it was cancelled; what it needed is judged by itself."""
+    if task.outcome is Outcome.CANCELLED:
+        return True
+    last = task.last
+    return last is not None and last.reason is not None and last.reason.is_limit
