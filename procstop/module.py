@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from procstop.errors import GuestError
-from procstop.opcodes import LEB, MOST_ENTRIES, TAGS, Cursor, Malformed, skip_units
+from procstop.opcodes import MOST_ENTRIES, TAGS, Cursor, Malformed, skip_units
 
 Kind = Literal["func", "table", "memory", "global", "tag"]
 
@@ -83,8 +83,6 @@ class ModuleInfo:
 
 
 _KINDS: tuple[Kind, ...] = ("func", "table", "memory", "global", "tag")
-_WASI = ("wasi_snapshot_preview1", "wasi_unstable")
-_REF_FUNC = rb"\xd2%b\x0b" % LEB
 _MOST_PARAMS = 1000
 
 
@@ -107,18 +105,16 @@ def _read_sections(reader: _Reader, scan_code: bool) -> None:
     place = -1
     while reader.pos < len(reader.data):
         number = reader.open_section()
+        if number and _ORDER[number] <= place:
+            raise reader.wrong("repeated or out of order")
+        place = _ORDER.get(number, place)
         if number == 0:
             # Custom: anything may follow its name.
             reader.name()
-            reader.pos = reader.end
-            continue
-        if _ORDER[number] <= place:
-            raise reader.wrong("repeated or out of order")
-        place = _ORDER[number]
-        if number == 10 and not scan_code:
-            reader.pos = reader.end
-        else:
+        elif number != 10 or scan_code:
             _SECTIONS[number][1](reader)
+        if number == 0 or (number == 10 and not scan_code):
+            reader.pos = reader.end
         if reader.pos != reader.end:
             raise reader.wrong(f"{reader.end - reader.pos} bytes are left over")
 
@@ -133,8 +129,7 @@ def _check_header(data: bytes) -> None:
         raise NotAModule(f"truncated: the header has {len(data)} of 8 bytes")
     if data[6:8] == b"\1\0":
         raise NotAModule("a WebAssembly component, not a module; procstop runs core modules")
-    version = int.from_bytes(data[4:8], "little")
-    if version != 1:
+    if (version := int.from_bytes(data[4:8], "little")) != 1:
         raise NotAModule(f"WebAssembly version {version} is not known")
 
 
@@ -144,6 +139,7 @@ class _Reader(Cursor):
     def __init__(self, data: bytes) -> None:
         super().__init__(data, 8)
         self.types: list[FuncType | None] = []
+        self.texts: dict[tuple[Kind, int], str] = {}
         self.imports: list[Import] = []
         self.exports: dict[str, Export] = {}
         self.start: int | None = None
@@ -163,20 +159,21 @@ class _Reader(Cursor):
             self.scan.need("exceptions")
         features = self.scan.features - {TAGS}
         modules = {item.module for item in self.imports}
-        wasi = next((name for name in _WASI if name in modules), None)
-        lists = tuple(self.imports), self.exports, self.start, tuple(self.memories)
-        return ModuleInfo(*lists, features, wasi, len(self.data))
+        wasi = next((name for name in ("wasi_snapshot_preview1", "wasi_unstable") if name in modules), None)
+        imports, memories = tuple(self.imports), tuple(self.memories)
+        return ModuleInfo(imports, self.exports, self.start, memories, features, wasi, len(self.data))
 
     def open_section(self) -> int:
         """Read a section header, make the section the part that may be read, and return its id."""
-        at, self.end, self.part = self.pos, len(self.data), f"section header at byte {self.pos}"
+        at, self.end = self.pos, len(self.data)
+        self.section, self.section_at = "header", at
         number, size, left = self.byte(), self.number(), len(self.data) - self.pos
         if number and number not in _SECTIONS:
             raise Malformed(f"section {number} at byte {at} is not known")
         name = _SECTIONS[number][0] if number else "custom"
         if size > left:
             raise Malformed(f'truncated: section "{name}" at byte {at} says {size} bytes, {left} are left')
-        self.end, self.part = self.pos + size, f'section "{name}" at byte {at}'
+        self.end, self.section = self.pos + size, name
         return number
 
     # Types. Those of a table, memory, global or tag enter it into its index space and return a description.
@@ -188,6 +185,13 @@ class _Reader(Cursor):
         if found is None:
             raise self.wrong(f"type {index} is not a function type of this module")
         return found
+
+    def describe(self, kind: Kind, signature: FuncType) -> str:
+        # One text per type: a long signature imported a million times would fill the memory.
+        key = kind, id(signature)
+        if key not in self.texts:
+            self.texts[key] = f"{kind} {signature}"
+        return self.texts[key]
 
     def table(self) -> str:
         self.tables += 1
@@ -224,7 +228,7 @@ class _Reader(Cursor):
             raise self.unknown("tag attribute", code)
         self.scan.need(TAGS)
         self.tags += 1
-        return f"tag {self.func_type()}"
+        return self.describe("tag", self.func_type())
 
     def type_(self) -> None:
         form = self.byte()
@@ -274,7 +278,7 @@ class _Reader(Cursor):
             if code == 0:
                 signature = self.func_type()
                 self.funcs.append(signature)
-                text = f"func {signature}"
+                text = self.describe("func", signature)
             elif code == 3:
                 text = self.global_()
                 self.imported_globals += 1
@@ -298,14 +302,14 @@ class _Reader(Cursor):
                 if code := self.byte():
                     raise self.unknown("table form", code)
             self.table()
-            if initial and not self.constant():
+            if initial and not self.constants():
                 self.tables += left
                 return
 
     def global_section(self) -> None:
         for left in range(self.count() - 1, -1, -1):
             self.global_()
-            if not self.constant():
+            if not self.constants():
                 # An export may name one of those that could not be read.
                 self.globals += [False] * left
                 return
@@ -340,23 +344,20 @@ class _Reader(Cursor):
                 self.scan.need("reference-types" if flags & 3 == 3 else "bulk-memory")
             if flags & 3 == 2 and self.number():
                 self.scan.need("reference-types")
-            if not flags & 1 and not self.constant():
+            if not flags & 1 and not self.constants():
                 return
             if flags & 3 and not self.next_is(0x70 if flags & 4 else 0):
                 self.value_type()
             elif flags & 3:
                 self.pos += 1
-            left = self.count(10 * MOST_ENTRIES)
-            while left and flags & 4:
-                self.pos, left = skip_units(self.data, self.pos, self.end, left, _REF_FUNC)
-                self.scan.need("reference-types")
-                # One that is more than a plain ref.func ended the run.
-                if left and not self.constant():
-                    return
-                left -= left > 0
-            self.pos, left = skip_units(self.data, self.pos, self.end, left)
+            count = self.count(10 * MOST_ENTRIES)
+            left = 0
+            if not flags & 4:
+                self.pos, left = skip_units(self.data, self.pos, self.end, count)
+            elif not self.constants(count):
+                return
             if left:
-                raise self.wrong(f"truncated: {left} more functions are due")
+                raise self.wrong(f"truncated: {left} of {count} functions are missing")
 
     def data_count_section(self) -> None:
         self.scan.need("bulk-memory")
@@ -377,7 +378,7 @@ class _Reader(Cursor):
                 self.scan.need("bulk-memory")
             if flags == 2 and self.number():
                 self.scan.need("multi-memory")
-            if flags != 1 and not self.constant():
+            if flags != 1 and not self.constants():
                 return
             self.skip(self.number())
 

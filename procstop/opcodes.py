@@ -58,7 +58,9 @@ _INDEX = rb"(?:[\x00-\x3f]|[\x80-\xff]{1,4}[\x00-\x3f])"
 _MEMARG = rb"(?:[\x00-\x3f]|[\x80-\xbf][\x80-\xff]{0,3}[\x00-\x7f])" + LEB
 _MEMARG_OF = rb"(?:[\x40-\x7f]|[\xc0-\xff][\x80-\xff]{0,3}[\x00-\x7f])" + LEB + LEB
 _RUN = 500
-_CHUNK = 256
+_EXTENDED_CONST = (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E)
+_CONSTANT = (0x41, 0x42, 0x43, 0x44, 0xD0, 0xD2, 0xFB, 0xFD)
+_CHUNKS = (256, 16, 1)
 
 
 def _vector(unit: bytes, most: int, more: int = 0) -> bytes:
@@ -151,20 +153,28 @@ def _ordinary(known: frozenset[str]) -> re.Pattern[bytes]:
 
 
 @cache
-def _local_types() -> tuple[tuple[str, ...], re.Pattern[bytes]]:
-    features, patterns = zip(*_value_types())
+def _one_local() -> tuple[tuple[str, ...], re.Pattern[bytes]]:
+    """Return the features of local types, and a pattern whose group number n is of the n-th."""
+    features, patterns = zip(*_value_types(), strict=True)
     return features, re.compile(LEB + b"(?:%b)" % b"|".join(b"(%b)" % pattern for pattern in patterns))
 
 
 @cache
-def _constants() -> re.Pattern[bytes]:
-    """Match a run of number constants."""
-    return re.compile(rb"(?:[\x41\x42]%b|\x43.{4}|\x44.{8}){1,%d}" % (LEB, _RUN), re.DOTALL)
+def _ordinary_local(known: frozenset[str]) -> bytes:
+    return LEB + b"(?:%b)" % b"|".join(p for names, p in _value_types() if known.issuperset(names.split()))
+
+
+@cache
+def _ordinary_constant(known: frozenset[str]) -> bytes:
+    """Return a pattern of one constant instruction without type operand that needs nothing beyond `known`."""
+    table = [("", rb"[\x41\x42]%b|\x43.{4}|\x44.{8}" % LEB), ("extended-const", rb"[\x6a-\x6c\x7c-\x7e]")]
+    table += [("reference-types", rb"\xd2" + LEB), *((feature, rb"\xd0" + p) for feature, p in _heap_types())]
+    return b"(?:%b)" % b"|".join(pattern for feature, pattern in table if not feature or feature in known)
 
 
 @cache
 def _times(unit: bytes, count: int) -> re.Pattern[bytes]:
-    return re.compile(b"(?:%b){%d}" % (unit, count))
+    return re.compile(b"(?:%b){%d}" % (unit, count), re.DOTALL)
 
 
 def leb(data: bytes, pos: int, end: int, bits: int = 32) -> tuple[int, int] | None:
@@ -181,7 +191,7 @@ def leb(data: bytes, pos: int, end: int, bits: int = 32) -> tuple[int, int] | No
 
 def skip_units(data: bytes, pos: int, end: int, count: int, unit: bytes = LEB) -> tuple[int, int]:
     """Pass over up to `count` matches of `unit`, numbers by default; return the position and how many are left."""
-    for step in (_CHUNK, 1):
+    for step in _CHUNKS:
         match = _times(unit, step).match
         while count >= step and (found := match(data, pos, end)):
             pos, count = found.end(), count - step
@@ -212,26 +222,31 @@ class CodeScan:
         if after is None:
             self.need(UNKNOWN)
 
-    def constant(self, data: bytes, pos: int, end: int, imported_globals: int) -> int | None:
-        """Scan one constant expression; return the position after its `end`, or None if that was not found."""
+    def constants(self, data: bytes, pos: int, end: int, count: int, imported_globals: int) -> int | None:
+        """Scan constant expressions; return the position after the `end` of the last, or None if that was not found."""
+        after: int | None = pos
+        while after is not None and count:
+            after, count = skip_units(data, after, end, count, _ordinary_constant(self.features) + rb"\x0b")
+            if count:
+                after, count = self._constant(data, after, end, imported_globals), count - 1
+        return after
+
+    def _constant(self, data: bytes, pos: int, end: int, imported_globals: int) -> int | None:
         after: int | None = pos
         while after is not None and after < end:
-            if found := _constants().match(data, after, end):
-                after = found.end()
-                continue
-            opcode = data[after]
+            after, _ = skip_units(data, after, end, end, _ordinary_constant(self.features))
+            opcode = data[after] if after < end else -1
             if opcode == 0x0B:
                 return after + 1
-            if opcode in b"\x6a\x6b\x6c\x7c\x7d\x7e":
+            if opcode in _EXTENDED_CONST:
                 self.need("extended-const")
-                after += 1
-            elif opcode in b"\x23\xd2" and (index := leb(data, after + 1, end)):
+            elif opcode == 0x23 and (index := leb(data, after + 1, end)):
                 # Only GC lets an initial value use a global that the module defines itself.
-                if opcode == 0xD2 or index[0] >= imported_globals:
-                    self.need("reference-types" if opcode == 0xD2 else "gc")
+                if index[0] >= imported_globals:
+                    self.need("gc")
                 after = index[1]
             else:
-                after = self._instruction(data, after, end)
+                after = self._instruction(data, after, end) if opcode in _CONSTANT else None
         self.need(UNKNOWN)
         return None
 
@@ -242,10 +257,10 @@ class CodeScan:
         left, after = head
         if left == 0:
             return after
-        features, pattern = _local_types()
         while left:
-            after, left = skip_units(data, after, end, left, LEB + rb"[\x7c-\x7f]")
+            after, left = skip_units(data, after, end, left, _ordinary_local(self.features))
             if left:
+                features, pattern = _one_local()
                 found = pattern.match(data, after, end)
                 if found is None or found.lastindex is None:
                     return None
@@ -275,12 +290,13 @@ class Cursor:
     """A position in the bytes of a module, the end of the part that may be read, and the features found there."""
 
     def __init__(self, data: bytes, pos: int) -> None:
-        self.data, self.pos, self.end, self.part = data, pos, len(data), "header"
+        self.data, self.pos, self.end = data, pos, len(data)
+        self.section, self.section_at = "header", 0
         self.scan = CodeScan()
         self.imported_globals = 0
 
     def wrong(self, what: str) -> Malformed:
-        return Malformed(f"{self.part}: {what}")
+        return Malformed(f'section "{self.section}" at byte {self.section_at}: {what}')
 
     def unknown(self, what: str, code: int) -> Malformed:
         return self.wrong(f"{what} 0x{code:02x} before byte {self.pos} is not known")
@@ -330,9 +346,9 @@ class Cursor:
         except UnicodeDecodeError:
             raise self.wrong(f"the name at byte {at} is not UTF-8") from None
 
-    def constant(self) -> bool:
-        """Pass over a constant expression; where the scan is lost, go to the end of the section, return False."""
-        after = self.scan.constant(self.data, self.pos, self.end, self.imported_globals)
+    def constants(self, count: int = 1) -> bool:
+        """Pass over constant expressions; where the scan is lost, go to the end of the section, return False."""
+        after = self.scan.constants(self.data, self.pos, self.end, count, self.imported_globals)
         self.pos = self.end if after is None else after
         return after is not None
 

@@ -214,11 +214,8 @@ def python_command(module: str) -> list[str]:
 
 def file_of(data: bytes) -> IO[bytes] | _Memory:
     """Return an unnamed file that holds `data`, positioned at its start."""
-    file: _Memory | IO[bytes]
-    if hasattr(os, "memfd_create"):
-        file = _Memory(os.memfd_create("procstop"))
-    else:
-        file = tempfile.TemporaryFile()
+    memory = hasattr(os, "memfd_create")
+    file: _Memory | IO[bytes] = _Memory(os.memfd_create("procstop")) if memory else tempfile.TemporaryFile()
     view = memoryview(data)
     while view:
         view = view[os.write(file.fileno(), view) :]

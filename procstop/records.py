@@ -53,7 +53,8 @@ class StreamRecord:
 class AttemptRecord:
     """Everything that is known about one attempt once it is over.
 
-    `wait` is ("exit", code) or ("signal", number), as the kernel told it; None when nothing ran.
+    `wait` is ("exit", code) or ("signal", number), as the kernel told it; None when nothing ran. `engine_reason`
+    says why this engine.
     """
 
     number: int
@@ -73,6 +74,7 @@ class AttemptRecord:
     cpu_s: float | None = None
     stdout: StreamRecord = StreamRecord()
     stderr: StreamRecord = StreamRecord()
+    engine_reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class WasmerEngine:
             return guest()
         except RuntimeError as error:
             text = str(error)[:_READ_CHARS]
-            if linking and "Error while importing" in text or "incompatible import" in text:
+            if linking and ("Error while importing" in text or "incompatible import" in text):
                 raise EngineError(f"wasmer cannot instantiate it: {_one_line(error)}") from None
             frame = _FRAME.search(text)
             name = frame.group(1) if frame else None

@@ -118,23 +118,44 @@ def _job_of(
     base: Layer,
     over: Layer,
     chosen: Sequence[str],
-    problems: list[str],
+    problems: Sequence[str],
 ) -> Job:
-    """Check a whole table and make the job of it; `file` is None for a job that stands in no file."""
+    """Check a whole table and make the job of it, between the layers below and above it.
+
+    `file` is None for a job that stands in no file; `problems` are those that the outer layers have.
+    """
     where = printable(file) if file is not None else ""
-    head, found = check(HeadTable, {key: value for key, value in raw.items() if key != "task"}, where)
-    problems += found
-    job_layer = Layer.of(head).over(base)
-    entries, found = _entries(raw, where, file is None)
-    problems += found
+    head, of_head = check(HeadTable, {key: value for key, value in raw.items() if key != "task"}, where)
+    entries, of_entries = _entries(raw, where, file is None)
+    layer = Layer.of(head).over(base)
+    layers = [over.over(Layer.of(entry.table).over(layer)) for entry in entries]
+    tasks, of_tasks = _tasks(entries, layers, folder, where, chosen)
+    problems = [*problems, *of_head, *of_entries, *of_tasks]
+    if problems:
+        raise JobFileError(dict.fromkeys(problems))
+    layer = over.over(layer)
+    return Job(
+        name=layer.plain.get("name") or _name_from(file),
+        tasks=tasks,
+        concurrency=layer.plain.get("concurrency"),
+        on_interrupt=layer.on_interrupt(),
+        stop=layer.stop_policy(),
+        limits=layer.limits_model(),
+        source=file,
+    )
+
+
+def _tasks(
+    entries: Sequence[Entry], layers: Sequence[Layer], folder: str, where: str, chosen: Sequence[str]
+) -> tuple[list[Task], list[str]]:
+    """The chosen tasks and those that they need, `each` expanded and `needs` resolved; and the problems."""
     names = Names((entry.name, entry.has_each) for entry in entries if entry.name is not None)
     graph = {entry.name: names.entries(entry.needs) for entry in entries if entry.name is not None}
-    problems += _needs_problems(entries, names, graph)
-
+    problems = _needs_problems(entries, names, graph)
     files = Files(folder, entries, graph)
     members: dict[str, list[Task]] = {}
-    for entry in entries:
-        made, found = tasks_of(entry, over.over(Layer.of(entry.table).over(job_layer)), files)
+    for entry, layer in zip(entries, layers, strict=True):
+        made, found = tasks_of(entry, layer, files)
         problems += found
         if made and not found and entry.name is not None:
             members.setdefault(entry.name, made)
@@ -142,30 +163,15 @@ def _job_of(
     problems += [line(where, "name", problem) for problem in expanded.clashes()]
     for entry in entries:
         problems += [line(entry.where, "needs", problem) for problem in expanded.unknown(entry.needs)]
-    problems += [
-        f"--task {printable(name)}: {problem}" for name in chosen for problem in expanded.unknown([name])
-    ]
-    if problems:
-        raise JobFileError(dict.fromkeys(problems))
+    for name in chosen:
+        problems += [line(f"--task {printable(name)}", problem) for problem in expanded.unknown([name])]
 
-    tasks = [
-        dataclasses.replace(task, needs=expanded.tasks(task.needs))
-        for made in members.values()
-        for task in made
-    ]
+    tasks = [task for made in members.values() for task in made]
+    tasks = [dataclasses.replace(task, needs=expanded.tasks(task.needs)) for task in tasks]
     if chosen:
         kept = closure(expanded.tasks(chosen), {task.name: task.needs for task in tasks})
         tasks = [task for task in tasks if task.name in kept]
-    job_layer = over.over(job_layer)
-    return Job(
-        name=job_layer.plain.get("name") or _name_from(file),
-        tasks=tasks,
-        concurrency=job_layer.plain.get("concurrency"),
-        on_interrupt=job_layer.on_interrupt(),
-        stop=job_layer.stop_policy(),
-        limits=job_layer.limits_model(),
-        source=file,
-    )
+    return tasks, problems
 
 
 def _entries(raw: Mapping[str, Any], where: str, single: bool) -> tuple[list[Entry], list[str]]:
@@ -179,6 +185,7 @@ def _entries(raw: Mapping[str, Any], where: str, single: bool) -> tuple[list[Ent
         return [], [line(where, "there is no [[task]], so nothing to run; add one with a name and a module")]
     entries, problems = [], []
     first_of: dict[str, int] = {}
+    # A broken entry stays in the list: its name is known to the needs of others.
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
             problems.append(line(where, f"task #{number}", f"must be a table, got {show(item)}"))

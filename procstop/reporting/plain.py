@@ -1,6 +1,7 @@
 """What happens, as plain lines for pipes and log files: one per event, none for mere progress.
 
-Event lines and the guests' stderr go to stderr; the guests' stdout goes to stdout, so that it can be piped on.
+Event lines and the guests' stderr go to stderr; the guests' stdout goes to stdout, so that it can be piped
+on.
 """
 
 from __future__ import annotations

@@ -28,12 +28,14 @@ from procstop.reporting.text import printable
 SCHEMA = "procstop.report/1"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_DESCRIPTOR = re.compile(r"/dev/(?:fd/(?P<dev>\d+)|(?P<name>stdin|stdout|stderr))|/proc/self/fd/(?P<proc>\d+)")
+_DESCRIPTOR = re.compile(
+    r"/dev/(?:fd/(?P<dev>\d+)|(?P<name>stdin|stdout|stderr))|/proc/self/fd/(?P<proc>\d+)"
+)
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def run_to_json(record: RunRecord, *, version: str | None = None) -> dict[str, Any]:
-    """Give a run as data that JSON can hold exactly; `version` is procstop's, by default the installed one."""
+    """Give a run as data that JSON holds exactly; `version` is procstop's, by default the installed one."""
     return {
         "schema": SCHEMA,
         "procstop": _installed_version() if version is None else version,
@@ -213,7 +215,9 @@ def _replace(target: Path, data: bytes) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     # A name of its own length, for the target's may be as long as names can be.
     temporary = target.with_name(f".procstop-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+    )
     try:
         with os.fdopen(descriptor, "wb") as stream:
             if mode is not None:

@@ -1,7 +1,8 @@
 """Writing that never disturbs a run: a stream that goes silent when it breaks.
 
-The reader of a pipe may leave (`procstop run job.toml | head`), a disk may be full, a terminal may hang up. None
-of that is a reason for a run to end otherwise, so a broken stream swallows what comes after and remembers why.
+The reader of a pipe may leave (`procstop run job.toml | head`), a disk may be full, a terminal may hang up.
+None of that is a reason for a run to end otherwise, so a broken stream swallows what comes after and
+remembers why.
 """
 
 from __future__ import annotations

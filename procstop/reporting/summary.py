@@ -152,7 +152,9 @@ def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def rich_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80) -> RenderableType:
+def rich_summary(
+    record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80
+) -> RenderableType:
     """Give the summary for a terminal; on a narrow one, lines instead of a table."""
     if quiet and record.ok:
         return Group()
@@ -191,4 +193,6 @@ def _table(table: list[Row]) -> Table:
 
 def _narrow(row: Row) -> Text:
     task, outcome, *_, reason = row.cells
-    return Text.assemble(task, " ", (outcome, "green" if row.ok else "bold red"), f" {reason}" if reason else "")
+    return Text.assemble(
+        task, " ", (outcome, "green" if row.ok else "bold red"), f" {reason}" if reason else ""
+    )

@@ -75,8 +75,8 @@ class _Stream:
 class LineCutter:
     r"""Cut the bytes of many streams into whole lines that are safe to show.
 
-    "\n", "\r\n" and a lone "\r" end a line. A line over `MAX_LINE` characters comes in pieces, so that what is
-    held back stays small whatever a guest writes. Chunks may split a character or a "\r\n" anywhere.
+    "\n", "\r\n" and a lone "\r" end a line. A line over `MAX_LINE` characters comes in pieces, so that what
+    is held back stays small whatever a guest writes. Chunks may split a character or a "\r\n" anywhere.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class LineCutter:
 
     def flush(self, task: str) -> list[tuple[str, str]]:
         """End the streams of a task; return (stream, line) for each that ended without a newline."""
-        rest = []
+        rest: list[tuple[str, str]] = []
         for key in [key for key in self._streams if key[0] == task]:
             state = self._streams.pop(key)
             lines = _cut(state, state.decoder.decode(b"", final=True))

@@ -1,8 +1,8 @@
 """What a live view shows, without a terminal: the running attempts, the counts, and what Ctrl-C does next.
 
-Events come in by `take`, in the observer's thread; rich's refresh thread reads with `rows` and the rest, a few
-times a second, and works out from the clock what has elapsed and what is left. A lock of its own keeps the two
-apart; nothing is called while it is held, so it cannot deadlock with rich's.
+Events come in by `take`, in the observer's thread; rich's refresh thread reads with `rows` and the rest, a
+few times a second, and works out from the clock what has elapsed and what is left. A lock of its own keeps
+the two apart; rich is never called while it is held, so the two locks cannot deadlock.
 """
 
 from __future__ import annotations

@@ -120,6 +120,11 @@ class Supervisor:
         self._announce.close(timeout)
         return self._announce.failures
 
+    def settle_observers(self, timeout: float = 0.5) -> None:
+        """Wait, at most `timeout` seconds, until observers were told all that has happened so far."""
+        if self._announce is not None:
+            self._announce.settle(timeout)
+
     # What others ask for; from any thread
 
     def press(self, reason: Reason = Reason.USER) -> None:

@@ -21,7 +21,7 @@ class Announcer:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._backlog = 0
         self.failures: list[BaseException] = []
@@ -43,6 +43,13 @@ class Announcer:
                     self._backlog += len(event.data)
             self._queue.put(event)
 
+    def settle(self, timeout: float) -> None:
+        """Wait until all that was said before was told, at most `timeout` seconds."""
+        if self._thread is not None:
+            told = threading.Event()
+            self._queue.put(told)
+            told.wait(timeout)
+
     def close(self, timeout: float | None = None) -> bool:
         """Wait until everything was told, at most `timeout` seconds; return whether it was."""
         if self._thread is None:
@@ -53,6 +60,9 @@ class Announcer:
 
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
+            if isinstance(event, threading.Event):
+                event.set()
+                continue
             for observer in tuple(self._observers):
                 try:
                     observer(event)

@@ -26,6 +26,7 @@ class Assignment:
     stop: StopPolicy = StopPolicy()
     abilities: Abilities = field(default=Abilities())
     rejected: str | None = None
+    engine_reason: str | None = None
 
     def order_for(self, attempt: str) -> Order:
         """Return the order for one attempt."""

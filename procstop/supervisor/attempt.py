@@ -294,6 +294,7 @@ class LiveAttempt:
         record = AttemptRecord(
             number=self.number,
             engine=self.assignment.engine,
+            engine_reason=self.assignment.engine_reason,
             outcome=state.outcome,
             reason=state.reason,
             rung=state.rung,

@@ -33,7 +33,8 @@ class Files(State):
         if not entry.readable or entry.kind == abi.DIRECTORY_TYPE:
             return abi.BADF
         memory = self.host.memory()
-        view(memory, result, 4)
+        if result + 4 > len(memory):
+            return abi.FAULT
         buffers = vectors(memory, iovs, count)
         done = 0
         if buffers:
@@ -59,7 +60,8 @@ class Files(State):
         if entry is None or not entry.writable:
             return abi.BADF
         memory = self.host.memory()
-        view(memory, result, 4)
+        if result + 4 > len(memory):
+            return abi.FAULT
         buffers = vectors(memory, iovs, count)
         done = 0
         if buffers:

@@ -42,7 +42,10 @@ def vectors(memory: memoryview, pointer: int, count: int) -> list[memoryview]:
     if count == 1:
         # What nearly all calls are; worth the few lines.
         start, size = abi.pair.unpack_from(memory, pointer)
-        return [view(memory, start, size)] if size else []
+        buffer = memory[start : start + size]
+        if len(buffer) != size:
+            raise abi.WasiError(abi.FAULT)
+        return [buffer] if size else []
     table = view(memory, pointer, min(count, MAX_VECTORS) * 8)
     limit = len(memory)
     buffers = []

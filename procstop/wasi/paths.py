@@ -137,9 +137,7 @@ class Paths(State):
             os.symlink(text, place.name, dir_fd=place.descriptor)
         return abi.SUCCESS
 
-    def path_link(
-        self, fd: int, lookup: int, path: int, size: int, new_fd: int, new_path: int, new_size: int
-    ) -> int:
+    def path_link(self, fd: int, lookup: int, path: int, size: int, new_fd: int, new_path: int, new_size: int) -> int:
         # Both ends: a link makes a file of a read-only directory writable through the other one.
         old_parent = self.directory(fd, change=True)
         new_parent = self.directory(new_fd, change=True)

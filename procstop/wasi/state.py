@@ -21,9 +21,7 @@ class Host(Protocol):
     def exit(self, code: int) -> NoReturn:
         """Leave the guest by raising. `code` is unsigned 32 bit, whole."""
 
-    def wait(
-        self, readers: Sequence[int], writers: Sequence[int], timeout: float | None
-    ) -> tuple[set[int], set[int]]:
+    def wait(self, readers: Sequence[int], writers: Sequence[int], timeout: float | None) -> tuple[set[int], set[int]]:
         """Wait until a host descriptor is ready or `timeout` seconds are over; return those that are ready.
 
         A stopping point: it may raise a BaseException to leave the guest. It may return early with nothing.
@@ -86,9 +84,7 @@ class State:
     ) -> Place:
         """Where the guest's path below `descriptor` leads; a context manager."""
         path = read_path(memory, pointer, size)
-        return resolve(
-            descriptor.host, path, follow=follow, depth=descriptor.depth, through_slash=through_slash
-        )
+        return resolve(descriptor.host, path, follow=follow, depth=descriptor.depth, through_slash=through_slash)
 
     def write_filestat(self, memory: memoryview, pointer: int, status: os.stat_result) -> None:
         # Times before 1970 cannot be told in an unsigned number.

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from procstop.wasi import abi
 
 
-def new_times(
-    status: Callable[[], os.stat_result], atime: int, mtime: int, flags: int
-) -> tuple[int, int] | None:
+def new_times(status: Callable[[], os.stat_result], atime: int, mtime: int, flags: int) -> tuple[int, int] | None:
     """Access and modification time in nanoseconds, or None when neither is to change.
 
     `status` is asked for the time that stays; Python knows no UTIME_OMIT. Raise INVAL for flags that

@@ -66,12 +66,17 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 ENTRIES = st.builds(
     lambda base, more: {**base, **more},
     st.fixed_dictionaries({"name": st.sampled_from("abc"), "module": st.just("add.wat")}),
-    st.dictionaries(st.sampled_from(list(TaskTable.model_fields)), VALUES, max_size=3),
+    st.one_of(
+        st.just({}), st.dictionaries(st.sampled_from(list(TaskTable.model_fields)), VALUES, max_size=3)
+    ),
 )
 TABLES = st.builds(
     lambda base, more: {**base, **more},
     st.one_of(st.just({}), st.fixed_dictionaries({"task": st.lists(ENTRIES, max_size=3)})),
-    st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=4)), VALUES, max_size=3),
+    st.one_of(
+        st.just({}),
+        st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=4)), VALUES, max_size=3),
+    ),
 )
 
 

@@ -412,7 +412,7 @@ def test_code_is_passed_over_when_asked() -> None:
         (b"\0asm\2\0\0\0", "WebAssembly version 2 is not known"),
         (HEADER + b"\x0a\x90\3xx", 'truncated: section "code" at byte 8 says 400 bytes, 2 are left'),
         (HEADER + b"\x63\0", "section 99 at byte 8 is not known"),
-        (HEADER + b"\1", "section header at byte 8: no number of 32 bits at byte 9"),
+        (HEADER + b"\1", 'section "header" at byte 8: no number of 32 bits at byte 9'),
         (HEADER + b"\1\2\0\0", 'section "type" at byte 8: 1 bytes are left over'),
         (HEADER + section(3) + section(1), 'section "type" at byte 11: repeated or out of order'),
         (HEADER + section(3, b"\0"), 'section "function" at byte 8: type 0 is not a function type of this module'),
@@ -449,6 +449,16 @@ def test_huge_count_costs_nothing(code: int, count: bytes) -> None:
         with pytest.raises(NotAModule):
             read_module(HEADER + bytes([code]) + text(count + b"\x60\0\0\0\0\0\0"))
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_signature_is_described_once() -> None:
+    signature = b"\x60" + number(1000) + b"\x7f" * 1000 + b"\0"
+    tracemalloc.start()
+    try:
+        read_module(HEADER + section(1, signature) + section(2, *[b"\0\0\0\0"] * 5000))
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
 

@@ -1,0 +1,55 @@
+"""The command `procstop`: wiring and exit codes.
+
+Exit codes: 0 every task ended as expected; 1 some did not; 2 usage, or the job file; 3 procstop's own fault, or
+something is lost; 124 a limit stopped a task and nothing else went wrong; 130 the run was stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from procstop.errors import ProcstopError
+from procstop.platforms import UnsupportedPlatform, check_platform
+
+_USAGE = 2
+_FAULT = 3
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code, never a traceback."""
+    try:
+        check_platform()
+    except UnsupportedPlatform as error:
+        sys.exit(f"procstop: {error}")
+    # Only now: what follows needs modules that Windows does not have.
+    from procstop.cli.app import app
+    from procstop.cli.complain import complain, complain_of_fault
+
+    code = _FAULT
+    try:
+        app(prog_name="procstop", standalone_mode=True)
+        return
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else (0 if exit.code is None else 1)
+    except ProcstopError as error:
+        complain(error)
+        code = _USAGE
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        code = 1
+    except Exception as error:
+        complain_of_fault(error)
+    finally:
+        _flush_quietly()
+    # An observer that is stuck in a write to a full pipe must not hold up the end.
+    os._exit(code)
+
+
+def _flush_quietly() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # Whoever read it has left.

@@ -1,0 +1,73 @@
+"""A one-shot child that says which engines can be imported here, or turns WebAssembly text into bytes.
+
+The supervisor never imports an engine: neither its start-up time nor a crash of it shall be the supervisor's.
+Request and answer are JSON on standard input and output: {"sys_path": [...], "texts": [...] or null}.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from procstop import linux
+
+
+def main() -> None:
+    """Answer one request."""
+    linux.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
+    request = json.load(sys.stdin)
+    sys.path.extend(request["sys_path"])
+    # What an engine prints while it is imported must not end up in the answer.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if request["texts"] is None:
+        json.dump({"wasmer": _wasmer(), "wasmtime": _wasmtime()}, answer)
+    else:
+        json.dump([_to_bytes(text) for text in request["texts"]], answer)
+    answer.close()
+
+
+def _wasmer() -> dict[str, Any]:
+    # The wheel for systems without wasmer is an empty stub, so only importing tells.
+    try:
+        wasmer = importlib.import_module("wasmer")
+        importlib.import_module("wasmer_compiler_cranelift")
+    except BaseException as error:
+        return {"version": None, "error": _reason(error)}
+    version = f"{wasmer.__version__} (core {wasmer.__core_version__})"
+    return {"version": version, "error": None}
+
+
+def _wasmtime() -> dict[str, Any]:
+    try:
+        wasmtime = importlib.import_module("wasmtime")
+    except BaseException as error:
+        return {"version": None, "error": _reason(error)}
+    return {"version": wasmtime.__version__, "error": None}
+
+
+def _to_bytes(text: str) -> dict[str, Any]:
+    # wasmtime's reader first: it knows the text format as it is today.
+    for name in ("wasmtime", "wasmer"):
+        try:
+            wat2wasm = importlib.import_module(name).wat2wasm
+        except BaseException:
+            continue
+        try:
+            return {"bytes": base64.b64encode(bytes(wat2wasm(text))).decode(), "error": None}
+        except BaseException as error:
+            return {"bytes": None, "error": str(error)[:2000]}
+    return {"bytes": None, "error": "no engine is installed that reads WebAssembly text"}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return "not installed"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,0 +1,55 @@
+"""Which engines are here, asked of a child process once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+from procstop.engines.abilities import PREFERENCE
+from procstop.process import SpawnError, run_helper
+
+_PROBE_S = 30.0
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """An engine's version, or why it is not there; `advice` says what to do about that."""
+
+    name: str
+    version: str | None
+    why_not: str | None
+    advice: str | None
+
+
+@functools.cache
+def engine_status() -> dict[str, EngineStatus]:
+    """Import every engine in a child and return what became of it; asked once in a process's life."""
+    request = json.dumps({"sys_path": module_path(), "texts": None}).encode()
+    try:
+        answer = json.loads(run_helper("engines.probe", request, timeout=_PROBE_S))
+    except SpawnError as error:
+        answer = {name: {"version": None, "error": str(error)} for name in PREFERENCE}
+    return {name: _status(name, answer[name]["version"], answer[name]["error"]) for name in PREFERENCE}
+
+
+def module_path() -> list[str]:
+    """Return where a child finds what this process can import."""
+    return list(dict.fromkeys(os.path.abspath(path) for path in sys.path))
+
+
+def _status(name: str, version: str | None, error: str | None) -> EngineStatus:
+    if error is None:
+        return EngineStatus(name, version, None, None)
+    if name == "wasmer":
+        if sys.version_info >= (3, 11):
+            advice = "wasmer 1.1.0 has wheels for CPython up to 3.10 only; use Python 3.10 or the engine wasmtime"
+        elif os.uname().machine != "x86_64":
+            advice = "wasmer 1.1.0 has wheels for x86_64 only; use the engine wasmtime"
+        else:
+            advice = "pip install wasmer==1.1.0 wasmer-compiler-cranelift==1.1.0"
+    else:
+        advice = "pip install 'wasmtime>=48'"
+    return EngineStatus(name, None, f"it is not available here ({error})", advice)
