@@ -108,12 +108,11 @@ def _read_sections(reader: _Reader, scan_code: bool) -> None:
         if number and _ORDER[number] <= place:
             raise reader.wrong("repeated or out of order")
         place = _ORDER.get(number, place)
-        if number == 0:
-            # Custom: anything may follow its name.
-            reader.name()
-        elif number != 10 or scan_code:
+        if number and (number != 10 or scan_code):
             _SECTIONS[number][1](reader)
-        if number == 0 or (number == 10 and not scan_code):
+        else:
+            if not number:
+                reader.name()
             reader.pos = reader.end
         if reader.pos != reader.end:
             raise reader.wrong(f"{reader.end - reader.pos} bytes are left over")

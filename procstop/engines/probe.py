@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -47,10 +48,11 @@ def _wasmer() -> dict[str, Any]:
 
 def _wasmtime() -> dict[str, Any]:
     try:
-        wasmtime = importlib.import_module("wasmtime")
+        importlib.import_module("wasmtime")
     except BaseException as error:
         return {"version": None, "error": _reason(error)}
-    return {"version": wasmtime.__version__, "error": None}
+    # The package does not know its own version; its metadata does.
+    return {"version": importlib.metadata.version("wasmtime"), "error": None}
 
 
 def _to_bytes(text: str) -> dict[str, Any]:

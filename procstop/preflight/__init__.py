@@ -44,7 +44,8 @@ class Plan:
 
 def prepare(job: Job) -> Plan:
     """Look at every task; return what to run, or everything that is in the way."""
-    where = f"{job.source or job.name}: "
+    lone = job.source is None and len(job.tasks) == 1
+    where = f"{job.tasks[0].module if lone else job.source or job.name}: "
     problems = _check_names(job)
     sources = read_sources([os.path.abspath(task.module) for task in job.tasks])
     assignments = []
@@ -52,7 +53,7 @@ def prepare(job: Job) -> Plan:
         assignment, faults = _assign(job, task, sources[os.path.abspath(task.module)])
         if faults and Outcome.REJECTED in task.expect:
             assignment, faults = replace(assignment, rejected="; ".join(faults)), []
-        problems += [f'task "{task.name}": {fault}' for fault in faults]
+        problems += faults if lone else [f'task "{task.name}": {fault}' for fault in faults]
         assignments.append(assignment)
     return Plan(job, tuple(assignments), tuple(where + problem for problem in problems))
 

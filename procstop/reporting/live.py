@@ -221,7 +221,7 @@ def layout(rows: list[Running], now: float, width: int, *, ascii_only: bool = Fa
         return []
     lines: list[Text] = []
     for bar, points, progress in _LEVELS:
-        table = [_cells(row, now, max(5, width // 3), bar, points, progress, ascii_only) for row in rows]
+        table = [_cells(row, now, max(5, width // 4), bar, points, progress, ascii_only) for row in rows]
         lines = _columns(table)
         if max(line.cell_len for line in lines) <= width:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,7 @@ from procstop.reporting.view import Running, RunView
 
 TIME = Reason.TIME_LIMIT
 JOB = Job("demo", (Task("spin", "s.wat", limits=Limits(time=2)), Task("add", "a.wat"), Task("c", "c.wat")))
+STATES = ["pending", "starting", "running", "interrupting", "killing", "exiting", "over"]
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -159,7 +161,7 @@ def test_a_press_says_what_was_done_and_what_the_next_one_does() -> None:
     assert scene.lines()[-2:] == ["1 running is interrupted", "next press: terminates it"]
     scene.take(RunStopping(2, "1 running is terminated", None))
     assert scene.lines()[-1] == "1 running is terminated"
-    assert "".join(scene.lines(width=12)[-3:]).split() == "1 running is terminated".split()
+    assert " ".join(scene.lines(width=12)).endswith("1 running is terminated"), "it folds and is not cut"
 
 
 def test_the_most_interesting_stay_when_not_all_fit() -> None:
@@ -194,7 +196,7 @@ def test_ascii_terminals_get_ascii() -> None:
         encoding = "ascii"
 
     out = Ascii()
-    Console(file=out, width=80, _environ={}).print(Region(Scene(*started("spin"), *started("x" * 70)).view))
+    Console(file=out, width=80, _environ={}).print(Region(Scene(*started("spin"), *started("x" * 30)).view))
     assert out.getvalue().isascii() and "------" in out.getvalue()
 
 
@@ -204,7 +206,7 @@ def test_ascii_terminals_get_ascii() -> None:
             st.builds(AttemptStarted, st.text(max_size=3), st.just(1), st.just(1), st.just("w")),
             st.builds(
                 AttemptMoved, st.text(max_size=3), st.just(1),
-                st.sampled_from(["pending", "starting", "running", "interrupting", "killing", "exiting", "over"]),
+                st.sampled_from(STATES),
                 st.none() | st.floats(0, 1e9), st.none() | st.sampled_from(Rung), st.none(),
             ),
             st.builds(
@@ -220,7 +222,7 @@ def test_ascii_terminals_get_ascii() -> None:
 def test_no_order_of_events_breaks_the_view(events: list[Event], width: int) -> None:
     text = "\n".join(Scene(RunStarted("01J", JOB, 2), *events).later(1).lines(width))
     assert "broke" not in text
-    assert all(line.isprintable() for line in text.split("\n"))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
 
 
 def test_a_view_that_cannot_be_drawn_says_so_and_raises_nothing() -> None:
@@ -237,7 +239,13 @@ def test_attempts_that_are_stopped_are_the_most_interesting() -> None:
 
 
 def test_ticking_times_keep_their_width() -> None:
-    assert [ticking(t) for t in (0, 1.96, 59.94, 59.96, 61)] == ["0.0 s", "2.0 s", "59.9 s", "1 min", "1 min 1 s"]
+    assert [ticking(t) for t in (0, 1.96, 59.94, 59.96, 61)] == [
+        "0.0 s",
+        "2.0 s",
+        "59.9 s",
+        "1 min",
+        "1 min 1 s",
+    ]
 
 
 # The reporter, on a stream that says it is a terminal.
@@ -255,7 +263,7 @@ class Terminal(io.StringIO):
 
 
 class Stage:
-    """A live reporter and its two streams; `rich` draws only when told, but for what must be drawn."""
+    """A live reporter on a terminal of 80 columns, and what it writes to its two streams."""
 
     def __init__(self, *, stdout_too: bool = True, **environ: str) -> None:
         self.out, self.err = Terminal(stdout_too), Terminal()
@@ -285,7 +293,6 @@ def stage() -> Any:
     yield make
     for each in made:
         each.reporter.close()
-    assert not [thread for thread in threading.enumerate() if "Refresh" in type(thread).__name__ and False]
 
 
 Make = Callable[..., Stage]
@@ -309,8 +316,6 @@ def test_the_terminal_is_given_back_while_the_run_is_paused(stage: Make) -> None
     shown.take(*started("spin"))
     text = shown.take(RunPaused())
     assert text.index(SHOW) < text.index("run: paused")
-    quiet = len(shown.err.getvalue())
-    assert HIDE not in shown.err.getvalue()[quiet:]
     assert HIDE in shown.take(RunResumed())
 
 
@@ -326,16 +331,14 @@ def test_guest_output_goes_above_the_view_with_the_tasks_name(stage: Make) -> No
 
 def plain_text(text: str) -> str:
     """Take the colours out, as NO_COLOR leaves bold and dim."""
-    import re
-
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def test_guest_stdout_goes_to_a_pipe_as_plain_lines(stage: Make) -> None:
     shown = stage(stdout_too=False)
-    shown.take(*started("spin"), Output("spin", 1, "stdout", b"one\n"))
-    assert "one" not in shown.err.getvalue()
-    assert shown.out.getvalue() == "spin | one\n"
+    shown.take(*started("spin"), Output("spin", 1, "stdout", b"hello\n"))
+    assert "hello" not in shown.err.getvalue()
+    assert shown.out.getvalue() == "spin | hello\n"
     assert "two" in shown.take(Output("spin", 1, "stderr", b"two\n"))
 
 

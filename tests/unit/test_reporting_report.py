@@ -78,7 +78,13 @@ def test_a_key_is_never_left_out() -> None:
 def test_a_task_that_never_started_says_why_and_has_no_attempts() -> None:
     record = TaskRecord("b", False, Outcome.CANCELLED, (), 'task "a" did not complete')
     assert run_to_json(run(record))["tasks"] == [
-        {"task": "b", "ok": False, "outcome": "cancelled", "message": 'task "a" did not complete', "attempts": []}
+        {
+            "task": "b",
+            "ok": False,
+            "outcome": "cancelled",
+            "message": 'task "a" did not complete',
+            "attempts": [],
+        }
     ]
 
 
@@ -225,16 +231,16 @@ def test_an_open_descriptor_is_written_at_its_own_position(tmp_path: Path) -> No
 def test_paths_that_cannot_work_are_told_of_before_and_after(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, early in [
-        (tmp_path, "it is a directory; name a file in it"),
-        (tmp_path / "no" / "x.json", f'there is no directory "{tmp_path / "no"}"; make it first'),
-        (tmp_path / "file" / "x.json", "Not a directory"),
+        (str(tmp_path), "it is a directory; name a file in it"),
+        (str(tmp_path / "no" / "x.json"), f'there is no directory "{tmp_path / "no"}"; make it first'),
+        (str(tmp_path / "file" / "x.json"), "Not a directory"),
         ("", "a file name is not empty and holds no NUL"),
         ("a\0b", "a file name is not empty and holds no NUL"),
         ("/dev/fd/987654", "Bad file descriptor"),
     ]:
         with pytest.raises(JobFileError) as caught:
             check_report_path(name)
-        shown = str(name).replace("\0", "\\x00")
+        shown = name.replace("\0", "\\x00")
         assert str(caught.value) == f'--report: cannot write to "{shown}": {early}'
         with pytest.raises(ProcstopError, match="cannot write the report to"):
             write_report(name, run_of(ADD))

@@ -18,7 +18,7 @@ JOB = Job(
     "demo",
     (
         Task("add", "a.wat"),
-        Task("polite", "p.wat", limits=Limits(time=1), expect=("interrupted",)),
+        Task("polite", "p.wat", limits=Limits(time=1), expect=(Outcome.INTERRUPTED,)),
         Task("spin", "s.wat", limits=Limits(time=2)),
         Task("later", "l.wat", needs=("spin",)),
     ),
@@ -56,7 +56,8 @@ def plain(*tasks: TaskRecord, quiet: bool = False) -> str:
 
 def on_terminal(*tasks: TaskRecord, width: int = 100, colour: bool = False) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=colour, width=width, color_system="standard", _environ={})
+    environ = {"TERM": "xterm-256color"} if colour else {}
+    console = Console(file=out, force_terminal=colour, width=width, _environ=environ)
     console.print(rich_summary(run(*tasks), JobFacts(JOB), width=width))
     return out.getvalue()
 
@@ -64,16 +65,16 @@ def on_terminal(*tasks: TaskRecord, width: int = 100, colour: bool = False) -> s
 def test_plain_summary() -> None:
     assert plain(ADD, POLITE, LATER, SPIN) == "\n".join(
         [
-            "not ok: spin: killed after its time limit of 2 s: it passed no stopping point; stderr was cut off "
-            "after 197 bytes",
+            "not ok: spin: killed after its time limit of 2 s: it passed no stopping point; "
+            "stderr was cut off after 178 bytes",
             *(f"    stderr | line {number}" for number in range(12, 21)),
             "    stderr | last \\x1b[2J [red]words[/red]",
             'not ok: later: cancelled: task "spin" did not complete',
             "",
             "task    outcome      time    attempts  engine  why",
             'later   cancelled    -       -         -       task "spin" did not complete',
-            "spin    killed       3.5 s   1         wasmer  after its time limit of 2 s: it passed no stopping "
-            "point; stderr was cut off after 197 bytes",
+            "spin    killed       3.5 s   1         wasmer  after its time limit of 2 s: "
+            "it passed no stopping point; stderr was cut off after 178 bytes",
             "add     completed    211 ms  1         wasmer  8",
             "polite  interrupted  1 s     1         wasmer  at stopping point 1001 by its time limit of 1 s; "
             "as expected",
