@@ -128,7 +128,17 @@ def run(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | None 
 async def run_async(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | None = None) -> RunRecord:
     """Run a job without blocking the event loop. Cancelling it stops the run, and returns when nothing is left."""
     loop = asyncio.get_running_loop()
-    running = await asyncio.to_thread(start, job, observers=tuple(observers), output_dir=output_dir)
+    starting = asyncio.ensure_future(asyncio.to_thread(start, job, observers=tuple(observers), output_dir=output_dir))
+    cancelled: asyncio.CancelledError | None = None
+    while not starting.done():
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError as error:
+            # The thread goes on: without it there would be a run that nobody could stop.
+            cancelled = cancelled or error
+        except Exception:
+            break
+    running = starting.result()
     over = loop.create_future()
 
     def finish() -> None:
@@ -136,7 +146,8 @@ async def run_async(job: Job, *, observers: Iterable[Observer] = (), output_dir:
             over.set_result(None)
 
     running._when_over(lambda: loop.call_soon_threadsafe(finish))
-    cancelled: asyncio.CancelledError | None = None
+    if cancelled is not None:
+        running._supervisor.press()
     while not over.done():
         try:
             await asyncio.shield(over)

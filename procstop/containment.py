@@ -30,6 +30,27 @@ def missing_guards() -> list[str]:
     ]
 
 
+STACK_BYTES = 8 * 1024 * 1024
+"""The stack of the thread that runs guests, the same everywhere, so that recursions end alike everywhere."""
+
+
+def guard(argv: list[str]) -> None:
+    """Put everything on that must be there before anything else is even imported.
+
+    `argv` is the worker's: descriptors of order, module, control, report and lifeline, then the supervisor's pid.
+    """
+    *fds, supervisor = map(int, argv[1:7])
+    take_default_signals()
+    arm_guards(supervisor, fds[-1])
+    for fd in fds:
+        # They came through an exec; what a host function executes has no business with them.
+        os.set_inheritable(fd, False)
+    for which, wanted in ((resource.RLIMIT_STACK, STACK_BYTES), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(which)[1]
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(which, (soft, hard))
+
+
 def take_default_signals() -> None:
     """Give every signal that a supervisor may have changed its default action, and unblock all.
 
@@ -57,7 +78,6 @@ def arm_guards(supervisor: int, lifeline: int) -> None:
         die()
     # What a host function starts and abandons stays below this worker, where it is found.
     linux.set_child_subreaper(True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def is_cut(lifeline: int) -> bool:

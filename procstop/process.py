@@ -30,9 +30,15 @@ from procstop.errors import ProcstopError
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOKEN = "PROCSTOP_ATTEMPT"
 """Environment variable that marks a worker and, unless they drop it, all of its descendants."""
-_BOOT = (
-    "import sys\nsys.path.insert(0, {root!r})\nfrom procstop.{module} import main\nmain()"
-)
+_BOOT = """
+import sys
+sys.path.insert(0, {root!r})
+{first}
+from procstop.{module} import main
+main()
+"""
+# A worker's guards come before all else that it imports: a supervisor may die in the meantime.
+_GUARD = "from procstop.containment import guard\nguard(sys.argv)"
 _FREEZE_ROUNDS = 50
 
 
@@ -187,7 +193,7 @@ def spawn_worker(token: str, order: bytes, *, module: int, stdin: int, lifeline:
             err_read, err_write = _pipe(opened)
             passed = (order_file.fileno(), module, control_read, report_write, lifeline)
             popen = subprocess.Popen(
-                [*python_command("worker"), *map(str, passed), str(os.getpid())],
+                [*python_command("worker", _GUARD), *map(str, passed), str(os.getpid())],
                 stdin=stdin,
                 stdout=out_write,
                 stderr=err_write,
@@ -207,9 +213,12 @@ def spawn_worker(token: str, order: bytes, *, module: int, stdin: int, lifeline:
     return Worker(popen.pid, token, control_write, report_read, out_read, err_read, pidfd, popen)
 
 
-def python_command(module: str) -> list[str]:
-    """Return the command that runs `main` of one of procstop's modules, with no site packages: it starts fast."""
-    return [sys.executable, "-I", "-S", "-c", _BOOT.format(root=PACKAGE_ROOT, module=module)]
+def python_command(module: str, first: str = "") -> list[str]:
+    """Return the command that runs `main` of one of procstop's modules, with no site packages: it starts fast.
+
+    Its standard streams are not buffered, so that nothing printed is lost when it is killed.
+    """
+    return [sys.executable, "-I", "-S", "-u", "-c", _BOOT.format(root=PACKAGE_ROOT, first=first, module=module)]
 
 
 def file_of(data: bytes) -> IO[bytes] | _Memory:

@@ -173,9 +173,7 @@ class StopFlag:
         self.told = lambda: stopped_at is not None
         self.restart_gap = restart_gap
 
-    def wait(
-        self, readers: Sequence[int], writers: Sequence[int], timeout: float | None
-    ) -> tuple[set[int], set[int]]:
+    def wait(self, readers: Sequence[int], writers: Sequence[int], timeout: float | None) -> tuple[set[int], set[int]]:
         """Wait until a descriptor is ready or `timeout` seconds are over; return those ready to read and to write.
 
         It is a stopping point all the while: an interrupt that makes the guest leave raises `Interrupted`.

@@ -46,10 +46,8 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 def main() -> NoReturn:
-    """Host one attempt; the descriptors and the supervisor's pid are the arguments."""
-    order_fd, module_fd, control, report, lifeline, supervisor = map(int, sys.argv[1:7])
-    containment.take_default_signals()
-    containment.arm_guards(supervisor, lifeline)
+    """Host one attempt; its descriptors are the arguments. `containment.guard` was called before."""
+    order_fd, module_fd, control, report = map(int, sys.argv[1:5])
     order = messages.decode_order(_read_whole(order_fd))
     channel = Channel(order.attempt, control, report)
     try:
@@ -64,9 +62,6 @@ def main() -> NoReturn:
 
 def _host(order: Order, data: bytes, channel: Channel) -> Report:
     """Run the attempt from the engine's import to its report."""
-    # What host modules print is the guest's output, and output is not lost when the worker is killed.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     sys.path.extend(path for path in order.sys_path if path not in sys.path)
     flag = StopFlag(StrategyKind(order.strategy), order.strategy_n, order.check_every)
     ready = False

@@ -50,9 +50,7 @@ def run_command(options: RunOptions) -> int:
     reporter = make_reporter(
         quiet=options.quiet, stdout=sys.stdout, stderr=sys.stderr, show_output=options.output_dir is None
     )
-    supervisor = Supervisor(
-        job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True
-    )
+    supervisor = Supervisor(job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True)
     try:
         with handle_signals(supervisor):
             record = supervisor.run()

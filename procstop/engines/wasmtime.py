@@ -7,6 +7,7 @@ and 3 µs more for each argument. The binding is used for everything that is not
 from __future__ import annotations
 
 import ctypes
+import resource
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,8 +21,9 @@ from procstop.errors import EngineError, InternalError
 from procstop.model import Value
 from procstop.module import FuncType
 
-STACK_BYTES = 7 * 1024 * 1024
-"""Stack for guest code: what wasmer gets of a main thread's usual 8 MiB, so that recursions end alike."""
+_MOST_STACK = 8 * 1024 * 1024
+_RESERVE = 1024 * 1024
+"""What Python and host functions need of the thread's stack; the rest is the guest's, as it is on wasmer."""
 
 # wasmtime_val_raw_t is a 16-byte union, little-endian on every platform. Read as pairs of int64.
 _Callback = ctypes.CFUNCTYPE(
@@ -43,9 +45,11 @@ class WasmtimeEngine:
 
     def __init__(self) -> None:
         config = wasmtime.Config()
-        # wasmtime wants the stacks of calls that we never make to be as large.
-        ffi.wasmtime_config_async_stack_size_set(config.ptr(), STACK_BYTES + 1024 * 1024)
-        config.max_wasm_stack = STACK_BYTES
+        stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        stack = _MOST_STACK if stack == resource.RLIM_INFINITY else min(stack, _MOST_STACK)
+        # wasmtime wants the stacks of asynchronous calls, which are never made here, to be as large.
+        ffi.wasmtime_config_async_stack_size_set(config.ptr(), stack)
+        config.max_wasm_stack = max(stack // 2, stack - _RESERVE)
         self._store = wasmtime.Store(wasmtime.Engine(config))
         self._module: wasmtime.Module | None = None
         self._instance: wasmtime.Instance | None = None

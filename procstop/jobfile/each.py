@@ -70,9 +70,7 @@ def _unknown_token(written: str, token: str) -> str:
     guess = closest(token, TOKENS)
     if guess is not None:
         return f"unknown token {quoted(written)}; did you mean {quoted('{' + guess + '}')}?"
-    return (
-        f"unknown token {quoted(written)}; there are {listed(['{' + name + '}' for name in TOKENS], 'and')}"
-    )
+    return f"unknown token {quoted(written)}; there are {listed(['{' + name + '}' for name in TOKENS], 'and')}"
 
 
 def _texts(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -88,18 +88,12 @@ class Files:
             return False
         before = closure(self._graph.get(entry.name, ()), self._graph) - {entry.name}
         return any(
-            absolute.startswith(os.path.join(folder, ""))
-            for name in before
-            for folder in self._written.get(name, ())
+            absolute.startswith(os.path.join(folder, "")) for name in before for folder in self._written.get(name, ())
         )
 
     def _written_by(self, entry: Entry) -> list[str]:
         dirs = (entry.table.dirs or {}) if entry.table is not None else {}
-        return [
-            self.absolute(value.path)
-            for value in dirs.values()
-            if isinstance(value, DirTable) and value.write
-        ]
+        return [self.absolute(value.path) for value in dirs.values() if isinstance(value, DirTable) and value.write]
 
 
 def tasks_of(entry: Entry, layer: Layer, files: Files) -> tuple[list[Task], list[str]]:

@@ -88,11 +88,7 @@ def unknown_key(model: type[BaseModel], place: Place) -> str:
     *above, key = place
     if above:
         return _unknown_inner_key(_INNER[above[0]], above, key)
-    if (
-        model is not ConfigTable
-        and key not in _ALIASES
-        and closest(key, [*model.model_fields, "task"]) is None
-    ):
+    if model is not ConfigTable and key not in _ALIASES and closest(key, [*model.model_fields, "task"]) is None:
         if key in TaskTable.model_fields and model is HeadTable:
             return "unknown here; it is a key of a task and goes below [[task]]"
         if key in HeadTable.model_fields and model is TaskTable:

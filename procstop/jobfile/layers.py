@@ -64,9 +64,7 @@ class Layer:
 
     def over(self, lower: Layer) -> Layer:
         """Put this layer on top of a lower one; return both as one."""
-        return Layer(
-            {**lower.plain, **self.plain}, {**lower.stop, **self.stop}, {**lower.limits, **self.limits}
-        )
+        return Layer({**lower.plain, **self.plain}, {**lower.stop, **self.stop}, {**lower.limits, **self.limits})
 
     def stop_policy(self) -> StopPolicy:
         """The graces, with the model's defaults where no layer gave one."""

@@ -27,9 +27,7 @@ StrPath = Union[str, "os.PathLike[str]"]
 
 # Few enough digits for any 64-bit number; more stay a text, and the export's signature refuses it.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
-_FLOAT = re.compile(
-    r"[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][+-]?[0-9]{1,4})?|[+-]?(?:inf|nan)"
-)
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][+-]?[0-9]{1,4})?|[+-]?(?:inf|nan)")
 
 
 def load_job(

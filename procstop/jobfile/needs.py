@@ -117,6 +117,4 @@ class Expanded:
         """Sentences for tasks that `each` made whose name another task has."""
         names = [task for tasks in self._members.values() for task in tasks]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        return [
-            f"two tasks are called {quoted(name)}, one of them made by each; rename one" for name in twice
-        ]
+        return [f"two tasks are called {quoted(name)}, one of them made by each; rename one" for name in twice]

@@ -58,9 +58,7 @@ def _read_text(path: str) -> str:
         # Counted from `error.object`: with a byte order mark, the position is one after it.
         row = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise JobFileError(
-            [line(f"{name}:{row}", f"not UTF-8, got byte 0x{byte:02x}; save it as UTF-8")]
-        ) from None
+        raise JobFileError([line(f"{name}:{row}", f"not UTF-8, got byte 0x{byte:02x}; save it as UTF-8")]) from None
 
 
 def _not_toml(path: str, text: str, message: str) -> str:

@@ -68,9 +68,7 @@ class StopTable(Table):
         "How long a guest has to reach a stopping point and leave once it was asked to.",
         format_duration(StopPolicy.interrupt),
     )
-    preempt: Grace | None = _key(
-        "How long the engine may take to unwind it.", format_duration(StopPolicy.preempt)
-    )
+    preempt: Grace | None = _key("How long the engine may take to unwind it.", format_duration(StopPolicy.preempt))
     terminate: Grace | None = _key(
         "How long the worker's processes have to end after SIGTERM.", format_duration(StopPolicy.terminate)
     )
@@ -94,12 +92,8 @@ class LimitsTable(Table):
     )
 
 
-StrategyValue = Annotated[
-    Annotated[StrategyWord, Tag(TEXT)] | Annotated[NextTable, Tag(TABLE)], TEXT_OR_TABLE
-]
-OnInterruptValue = Annotated[
-    Annotated[OnInterruptWord, Tag(TEXT)] | Annotated[NextTable, Tag(TABLE)], TEXT_OR_TABLE
-]
+StrategyValue = Annotated[Annotated[StrategyWord, Tag(TEXT)] | Annotated[NextTable, Tag(TABLE)], TEXT_OR_TABLE]
+OnInterruptValue = Annotated[Annotated[OnInterruptWord, Tag(TEXT)] | Annotated[NextTable, Tag(TABLE)], TEXT_OR_TABLE]
 
 
 class StdinTable(Table):
@@ -169,8 +163,7 @@ class TaskTable(CommonTaskTable):
     env: dict[EnvName, CText] | None = _key("The guest's environment variables; it sees no others.")
     stdin: StdinValue | None = _key("Standard input: the path of a file, or { text = ... }.")
     dirs: dict[Text, DirValue] | None = _key(
-        "Directories by the path under which the guest sees them; read-only unless "
-        "{ path = ..., write = true }."
+        "Directories by the path under which the guest sees them; read-only unless { path = ..., write = true }."
     )
     imports: dict[ImportName, Function] | None = _key(
         'Imports of the guest bound to procstop\'s functions, as in "env.early_exit" = "exit".'
@@ -195,6 +188,4 @@ class HeadTable(ConfigTable):
 class JobTable(HeadTable):
     """A whole job file."""
 
-    task: list[TaskTable] = Field(
-        description="The tasks, each as a [[task]].", json_schema_extra={"minItems": 1}
-    )
+    task: list[TaskTable] = Field(description="The tasks, each as a [[task]].", json_schema_extra={"minItems": 1})

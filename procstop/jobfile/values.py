@@ -51,9 +51,7 @@ def one_of(words: tuple[str, ...], or_else: str = "") -> BeforeValidator:
         more = "a number, set as KEY.next=N" if or_else and info.context == "--set" else or_else
         wanted = joined([*map(quoted, words), *filter(None, [more])], "or")
         guess = closest(value, words) if isinstance(value, str) else None
-        raise ValueError(
-            f"must be {wanted}, got {show(value)}" + (f"; did you mean {quoted(guess)}?" if guess else "")
-        )
+        raise ValueError(f"must be {wanted}, got {show(value)}" + (f"; did you mean {quoted(guess)}?" if guess else ""))
 
     return BeforeValidator(check)
 
@@ -123,9 +121,7 @@ def _limit(parse: Callable[[object], float], no_limit: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-DefaultedTimeLimit = Annotated[
-    float | None, _limit(parse_duration, 'write "none"'), _duration_schema("none|")
-]
+DefaultedTimeLimit = Annotated[float | None, _limit(parse_duration, 'write "none"'), _duration_schema("none|")]
 """Seconds above 0, or None; for a limit that has a default, which leaving it out would bring back."""
 TimeLimit = Annotated[float | None, _limit(parse_duration, "leave it out"), _duration_schema("none|")]
 SizeLimit = Annotated[
@@ -145,9 +141,7 @@ def _argument(value: object) -> int | float | str:
     return _no_nul(value) if isinstance(value, str) else value
 
 
-Argument = Annotated[
-    Any, PlainValidator(_argument), WithJsonSchema({"type": ["integer", "number", "string"]})
-]
+Argument = Annotated[Any, PlainValidator(_argument), WithJsonSchema({"type": ["integer", "number", "string"]})]
 """An int of at most 64 bits, a float or a text. TOML's booleans are no Wasm values."""
 
 
@@ -186,9 +180,7 @@ OutcomeWord = Annotated[
     one_of(tuple(outcome.value for outcome in Outcome)),
     WithJsonSchema({"type": "string", "enum": [outcome.value for outcome in Outcome]}),
 ]
-StrategyWord = Annotated[
-    Literal["finish-current", "ignore"], one_of(("finish-current", "ignore"), "{ next = n }")
-]
+StrategyWord = Annotated[Literal["finish-current", "ignore"], one_of(("finish-current", "ignore"), "{ next = n }")]
 OnInterruptWord = Annotated[
     Literal["stop", "finish-current", "ignore"], one_of(("stop", "finish-current", "ignore"), "{ next = n }")
 ]

@@ -263,9 +263,7 @@ def _status(row: Running, now: float, bar: int | None, ascii_only: bool) -> Text
             if bar is None:
                 text += f" {ticking(left)}"
             else:
-                text += (
-                    f", {row.following} in {ticking(left)}" if row.following else f", {ticking(left)} left"
-                )
+                text += f", {row.following} in {ticking(left)}" if row.following else f", {ticking(left)} left"
         return Text(text, style="yellow" if row.rung.height <= 2 else "bold red")
     status = Text("" if bar is None else f"{row.state:<8} ")
     if row.deadline is None:

@@ -21,9 +21,7 @@ from procstop.reporting.text import LineCutter, one_line, printable
 class PlainReporter:
     """An observer that writes plain lines; with `quiet`, only what went wrong and what Ctrl-C does."""
 
-    def __init__(
-        self, *, quiet: bool, stdout: QuietStream, stderr: QuietStream, show_output: bool = True
-    ) -> None:
+    def __init__(self, *, quiet: bool, stdout: QuietStream, stderr: QuietStream, show_output: bool = True) -> None:
         self._quiet = quiet
         self._show_output = show_output and not quiet
         self._stdout = stdout

@@ -28,9 +28,7 @@ from procstop.reporting.text import printable
 SCHEMA = "procstop.report/1"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_DESCRIPTOR = re.compile(
-    r"/dev/(?:fd/(?P<dev>\d+)|(?P<name>stdin|stdout|stderr))|/proc/self/fd/(?P<proc>\d+)"
-)
+_DESCRIPTOR = re.compile(r"/dev/(?:fd/(?P<dev>\d+)|(?P<name>stdin|stdout|stderr))|/proc/self/fd/(?P<proc>\d+)")
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
@@ -64,6 +62,7 @@ def _attempt(record: AttemptRecord) -> dict[str, Any]:
     return {
         "number": record.number,
         "engine": record.engine,
+        "engine_reason": record.engine_reason,
         "outcome": record.outcome.value,
         "reason": None if record.reason is None else record.reason.value,
         "rung": None if record.rung is None else record.rung.value,
@@ -215,9 +214,7 @@ def _replace(target: Path, data: bytes) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     # A name of its own length, for the target's may be as long as names can be.
     temporary = target.with_name(f".procstop-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-    )
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             if mode is not None:

@@ -147,14 +147,11 @@ def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     # Cells, not characters: a name may hold wide ones.
     widths = [max(map(cell_len, column)) for column in zip(*table)]
     return [
-        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)).rstrip()
-        for row in table
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)).rstrip() for row in table
     ]
 
 
-def rich_summary(
-    record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80
-) -> RenderableType:
+def rich_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80) -> RenderableType:
     """Give the summary for a terminal; on a narrow one, lines instead of a table."""
     if quiet and record.ok:
         return Group()
@@ -193,6 +190,4 @@ def _table(table: list[Row]) -> Table:
 
 def _narrow(row: Row) -> Text:
     task, outcome, *_, reason = row.cells
-    return Text.assemble(
-        task, " ", (outcome, "green" if row.ok else "bold red"), f" {reason}" if reason else ""
-    )
+    return Text.assemble(task, " ", (outcome, "green" if row.ok else "bold red"), f" {reason}" if reason else "")

@@ -43,8 +43,7 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ('limits.tme = "1s"', 'limits.tme: unknown key; did you mean "limits.time"?'),
         (
             'limits.memory = "1MiB"',
-            "limits.memory: not enforced by this version of procstop; "
-            "leave it out (start, time and output are)",
+            "limits.memory: not enforced by this version of procstop; leave it out (start, time and output are)",
         ),
         ('limits.cpu = "1s"', "limits.cpu: not enforced by this version of procstop; leave it out "),
         ("limits.fuel = 1", "limits.fuel: not enforced by this version of procstop; leave it out "),
@@ -286,17 +285,14 @@ def test_all_problems_are_told_at_once() -> None:
         'thumbs.toml: task "a": limits.time: must be above 0, got "0s"; leave it out for no limit',
         'thumbs.toml: task "a": module: no such file, got "gone.wat"',
         'thumbs.toml: task "a": needs: no task is called "nobody"; there are "a" and "b"',
-        'thumbs.toml: task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "a"; '
-        "drop one of these needs",
+        'thumbs.toml: task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "a"; drop one of these needs',
         'thumbs.toml: task "b": retries: must be a whole number of at least 0, got -1',
     ]
 
 
 @pytest.mark.usefixtures("folder")
 def test_needs_of_a_task_with_problems_of_its_own_are_known() -> None:
-    content = (
-        TASK + 'each = "*.jpg"\n[[task]]\nname = "b"\nmodule = "add.wat"\nneeds = ["resize", "resize[x]"]'
-    )
+    content = TASK + 'each = "*.jpg"\n[[task]]\nname = "b"\nmodule = "add.wat"\nneeds = ["resize", "resize[x]"]'
     assert problems_of(content) == ['thumbs.toml: task "resize": each: no file matches "*.jpg"']
 
 
@@ -314,9 +310,7 @@ def test_deep_lists_in_a_task_of_each_are_refused_quietly() -> None:
     assert 'thumbs.toml: task "resize": args[0]: must be a number or a text, got a list' in problems
 
 
-def test_path_is_shown_resolved_when_the_job_lies_elsewhere(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_is_shown_resolved_when_the_job_lies_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "job.toml").write_text(TASK.replace("add", "ad"))
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")

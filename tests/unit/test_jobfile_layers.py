@@ -89,8 +89,7 @@ def test_single_module_has_the_same_layers(user_file: Path) -> None:
 @pytest.mark.usefixtures("user_file")
 def test_set_reaches_job_and_tasks() -> None:
     job = load(
-        TASK
-        + 'engine = "wasmer"\nstrategy = "ignore"\nretries = 1\n[[task]]\nname = "b"\nmodule = "add.wat"',
+        TASK + 'engine = "wasmer"\nstrategy = "ignore"\nretries = 1\n[[task]]\nname = "b"\nmodule = "add.wat"',
         "concurrency = 4",
         "on_interrupt=ignore",
         "engine=wasmtime",
@@ -123,8 +122,7 @@ def test_set_reaches_job_and_tasks() -> None:
         ("limits.output=1M", '--set limits.output: not a size, got "1M"; write "1MB"'),
         (
             "limits.memory=1MiB",
-            "--set limits.memory: not enforced by this version of procstop; "
-            "leave it out (start, time and output are)",
+            "--set limits.memory: not enforced by this version of procstop; leave it out (start, time and output are)",
         ),
         ("stop.kill_wait=0s", '--set stop.kill_wait: must be above 0, got "0s"'),
         ("concurrency=many", '--set concurrency: must be a whole number, got "many"'),
@@ -153,9 +151,7 @@ def test_mistake_in_a_set_option_is_named_with_its_key(override: str, message: s
         (TASK, "task: a configuration file has no tasks"),
     ],
 )
-def test_mistake_in_a_configuration_file_is_named_with_that_file(
-    user_file: Path, content: str, message: str
-) -> None:
+def test_mistake_in_a_configuration_file_is_named_with_that_file(user_file: Path, content: str, message: str) -> None:
     user_file.write_text(content)
     with pytest.raises(JobFileError) as caught:
         load(TASK, config=content)

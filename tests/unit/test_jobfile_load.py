@@ -188,9 +188,7 @@ def test_task_with_the_name_of_one_made_by_each_is_refused(folder: Path) -> None
 
 
 def test_need_for_a_group_becomes_a_need_for_all_of_its_tasks(folder: Path) -> None:
-    content = (
-        task("z", "first", "resize", "first") + task("resize", more='each = "images/*.png"') + task("first")
-    )
+    content = task("z", "first", "resize", "first") + task("resize", more='each = "images/*.png"') + task("first")
     job = load(folder, content)
     assert job.tasks[0].needs == ("first", "resize[images/cat.png]", "resize[images/dog.png]")
 
@@ -206,8 +204,7 @@ def test_need_may_name_one_task_of_a_group(folder: Path) -> None:
         (task("a", "a"), 'task "a": needs: a task cannot need itself; drop its own name'),
         (
             task("a", "b") + task("b", "c") + task("c", "a"),
-            'task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "c" -> "a"; '
-            "drop one of these needs",
+            'task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "c" -> "a"; drop one of these needs',
         ),
         (
             task("z", "g") + task("g", "z", more='each = "images/*.png"'),

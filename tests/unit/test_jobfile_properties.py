@@ -66,9 +66,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 ENTRIES = st.builds(
     lambda base, more: {**base, **more},
     st.fixed_dictionaries({"name": st.sampled_from("abc"), "module": st.just("add.wat")}),
-    st.one_of(
-        st.just({}), st.dictionaries(st.sampled_from(list(TaskTable.model_fields)), VALUES, max_size=3)
-    ),
+    st.one_of(st.just({}), st.dictionaries(st.sampled_from(list(TaskTable.model_fields)), VALUES, max_size=3)),
 )
 TABLES = st.builds(
     lambda base, more: {**base, **more},
@@ -129,9 +127,7 @@ def test_any_set_option_is_a_setting_or_is_explained(override: str) -> None:
 
 @given(st.lists(st.text(max_size=6), max_size=3), st.text(max_size=6), st.text(max_size=6))
 @settings(deadline=None)
-def test_any_command_line_is_a_job_or_is_explained(
-    folder: str, args: list[str], call: str, module: str
-) -> None:
+def test_any_command_line_is_a_job_or_is_explained(folder: str, args: list[str], call: str, module: str) -> None:
     for path in (module, f"{folder}/add.wat"):
         try:
             single_job(path, call=call, args=args, user_config=False)

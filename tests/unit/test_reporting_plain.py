@@ -36,9 +36,7 @@ TIME = Reason.TIME_LIMIT
 JOB = Job("demo", (Task("spin", "s.wat", limits=Limits(time=2)), Task("add", "a.wat")))
 KILLED = AttemptRecord(1, "wasmer", Outcome.KILLED, TIME, Rung.KILL, phases=Phases(0.01, 2.0, kill=1.5))
 SPIN = TaskRecord("spin", False, Outcome.KILLED, (KILLED,))
-ADD = TaskRecord(
-    "add", True, Outcome.COMPLETED, (AttemptRecord(1, "wasmer", Outcome.COMPLETED, values=(8,)),)
-)
+ADD = TaskRecord("add", True, Outcome.COMPLETED, (AttemptRecord(1, "wasmer", Outcome.COMPLETED, values=(8,)),))
 
 
 def over(*tasks: TaskRecord) -> RunOver:

@@ -26,12 +26,12 @@ from procstop.records import (
 )
 from procstop.reporting.report import check_report_path, run_to_json, write_report
 
-# DESIGN's example, with the task's "message" beside it.
+# DESIGN's example, with the task's "message" and why the engine was chosen beside it.
 DESIGN = json.loads("""
 {"schema": "procstop.report/1", "procstop": "0.1.0", "run": "01J...", "job": "thumbs",
  "started_at": "2026-11-20T12:00:00Z", "duration_s": 1.93, "exit_code": 0, "reason": null,
  "tasks": [{"task": "add", "ok": true, "outcome": "completed", "message": null,
-   "attempts": [{"number": 1, "engine": "wasmer", "outcome": "completed", "reason": null, "rung": null,
+   "attempts": [{"number": 1, "engine": "wasmer", "engine_reason": "the first choice", "outcome": "completed", "reason": null, "rung": null,
      "values": [8], "exit_code": null, "message": null, "partial": null, "pid": 4127, "wait": {"exit": 0},
      "stopping_points": {"passed": 0, "longest_gap_s": null, "stopped_at": null},
      "phases_s": {"start": 0.011, "run": 0.2, "interrupt": null, "preempt": null, "terminate": null,
@@ -44,7 +44,7 @@ DESIGN = json.loads("""
 ADD = AttemptRecord(
     1, "wasmer", Outcome.COMPLETED, values=(8,), pid=4127, wait=("exit", 0),
     phases=Phases(start=0.0110000001, run=0.2, reap=0.0004), peak_memory_bytes=31457280, cpu_s=0.19,
-    stdout=StreamRecord(12, False, "...", b"not in the report"),
+    stdout=StreamRecord(12, False, "...", b"not in the report"), engine_reason="the first choice",
 )  # fmt: skip
 
 
@@ -247,9 +247,7 @@ def test_paths_that_cannot_work_are_told_of_before_and_after(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("protected", ["file", "directory"])
-def test_write_protection_is_respected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protected: str
-) -> None:
+def test_write_protection_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protected: str) -> None:
     target = tmp_path / "x.json"
     target.write_text("old")
     refused = target if protected == "file" else tmp_path

@@ -29,9 +29,7 @@ def attempt(outcome: Outcome, **facts: Any) -> AttemptRecord:
     return AttemptRecord(1, "wasmer", outcome, **facts)
 
 
-ADD = TaskRecord(
-    "add", True, Outcome.COMPLETED, (attempt(Outcome.COMPLETED, values=(8,), phases=Phases(0.011, 0.2)),)
-)
+ADD = TaskRecord("add", True, Outcome.COMPLETED, (attempt(Outcome.COMPLETED, values=(8,), phases=Phases(0.011, 0.2)),))
 POLITE = TaskRecord(
     "polite", True, Outcome.INTERRUPTED,
     (attempt(Outcome.INTERRUPTED, reason=TIME, rung=Rung.INTERRUPT, phases=Phases(run=1.0),

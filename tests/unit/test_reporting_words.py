@@ -143,7 +143,5 @@ def test_sizes_for_people(amount: int, text: str) -> None:
 
 
 def test_elapsed_adds_up_the_phases_that_there_were() -> None:
-    assert elapsed(attempt(Outcome.KILLED, phases=Phases(start=0.5, run=2.0, kill=0.01))) == pytest.approx(
-        2.51
-    )
+    assert elapsed(attempt(Outcome.KILLED, phases=Phases(start=0.5, run=2.0, kill=0.01))) == pytest.approx(2.51)
     assert elapsed(attempt(Outcome.REJECTED)) is None
