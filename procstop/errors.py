@@ -7,6 +7,7 @@ A stopped guest is not an error: it is an outcome.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class ProcstopError(Exception):
@@ -23,10 +24,14 @@ class InvalidValue(ProcstopError, ValueError):
 
 
 class JobFileError(ProcstopError):
-    """What is wrong with a job, all of it at once: one line per problem in `problems`."""
+    """What is wrong with a job, all of it at once: one line per problem in `problems`.
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    `sound` is a job of those tasks in which nothing was found yet, for whoever wants to look on.
+    """
+
+    def __init__(self, problems: Iterable[str], sound: Any = None) -> None:
         self.problems = tuple(problems)
+        self.sound = sound
         super().__init__("\n".join(self.problems))
 
 

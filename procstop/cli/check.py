@@ -7,14 +7,14 @@ from pathlib import Path
 import typer
 
 from procstop.jobfile import load_job
-from procstop.preflight import prepare
+from procstop.preflight import load_plan
 from procstop.reporting.text import printable
 
 
 def check_command(path: Path, tasks: list[str], engine: str | None, settings: list[str], config: Path | None) -> int:
     """Print what would run, or raise `JobFileError` with all problems."""
     overrides = [*settings, *([f"engine={engine}"] if engine else [])]
-    plan = prepare(load_job(path, config=config, overrides=overrides, tasks=tasks)).check()
+    plan = load_plan(lambda: load_job(path, config=config, overrides=overrides, tasks=tasks))
     count = len(plan.assignments)
     typer.echo(printable(f"{path}: {count} {'task' if count == 1 else 'tasks'}, nothing wrong"))
     width = max(len(printable(one.task.name)) for one in plan.assignments)

@@ -13,7 +13,7 @@ from procstop.cli.signals import handle_signals
 from procstop.errors import JobFileError, ProcstopError
 from procstop.jobfile import load_job, single_job
 from procstop.model import Dir, Job, Stdin
-from procstop.preflight import prepare
+from procstop.preflight import load_plan
 from procstop.records import RunRecord
 from procstop.reporting import Reporter, check_report_path, make_reporter, write_report
 from procstop.supervisor import Supervisor
@@ -42,15 +42,14 @@ class RunOptions:
 
 def run_command(options: RunOptions) -> int:
     """Run, report, return the exit code. Raise `ProcstopError` for what the user must mend first."""
-    job = make_job(options)
-    plan = prepare(job).check()
+    plan = load_plan(lambda: make_job(options))
     if options.report is not None:
         check_report_path(options.report)
     output_dir = None if options.output_dir is None else _make_directory(options.output_dir)
     reporter = make_reporter(
         quiet=options.quiet, stdout=sys.stdout, stderr=sys.stderr, show_output=options.output_dir is None
     )
-    supervisor = Supervisor(job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True)
+    supervisor = Supervisor(plan.job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True)
     try:
         with handle_signals(supervisor):
             record = supervisor.run()

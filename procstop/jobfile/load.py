@@ -130,7 +130,8 @@ def _job_of(
     tasks, of_tasks = _tasks(entries, layers, folder, where, chosen)
     problems = [*problems, *of_head, *of_entries, *of_tasks]
     if problems:
-        raise JobFileError(dict.fromkeys(problems))
+        sound = Job(_name_from(file), [dataclasses.replace(task, needs=()) for task in tasks], source=file)
+        raise JobFileError(dict.fromkeys(problems), sound)
     layer = over.over(layer)
     return Job(
         name=layer.plain.get("name") or _name_from(file),

@@ -7,6 +7,7 @@ as a whole, except for a task that expects `rejected`: that one gets its outcome
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from procstop.arguments import fit_call
@@ -24,7 +25,7 @@ from procstop.schedule import find_cycle
 from procstop.supervisor.assignment import Assignment
 from procstop.wasi.signatures import SIGNATURES
 
-__all__ = ["EngineStatus", "Plan", "engine_status", "prepare", "read_sources"]
+__all__ = ["EngineStatus", "Plan", "engine_status", "load_plan", "prepare", "read_sources"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class Plan:
         if self.problems:
             raise JobFileError(self.problems)
         return self
+
+
+def load_plan(load: Callable[[], Job]) -> Plan:
+    """Load a job and prepare it; raise `JobFileError` with the problems that either finds, all at once."""
+    try:
+        job = load()
+    except JobFileError as error:
+        sound = error.sound
+        more = prepare(sound).problems if isinstance(sound, Job) and sound.tasks else ()
+        raise JobFileError([*error.problems, *more]) from None
+    return prepare(job).check()
 
 
 def prepare(job: Job) -> Plan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from procstop import __version__
 from procstop.errors import JobFileError, ProcstopError
 from procstop.model import Value
 from procstop.records import AttemptRecord, RunRecord, StreamRecord, TaskRecord
@@ -36,7 +36,7 @@ def run_to_json(record: RunRecord, *, version: str | None = None) -> dict[str, A
     """Give a run as data that JSON holds exactly; `version` is procstop's, by default the installed one."""
     return {
         "schema": SCHEMA,
-        "procstop": _installed_version() if version is None else version,
+        "procstop": __version__ if version is None else version,
         "run": record.run,
         "job": _text(record.job),
         "started_at": record.started_at,
@@ -117,13 +117,6 @@ def _value(value: Value) -> Value:
 def _text(text: str | None) -> str | None:
     # A file name that is not UTF-8 reaches us with lone surrogates, which strict JSON readers refuse.
     return None if text is None else _SURROGATE.sub("\ufffd", text)
-
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("procstop")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def write_report(path: str | os.PathLike[str], record: RunRecord, *, version: str | None = None) -> None:

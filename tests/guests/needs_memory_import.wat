@@ -1,0 +1,4 @@
+;; Imports a memory; procstop provides functions only.
+(module
+  (import "env" "memory" (memory 1))
+  (func (export "_start")))
