@@ -58,7 +58,8 @@ class Paths(State):
             try:
                 mode = os.fstat(host).st_mode
                 entry = Descriptor(host, mode, readable=readable, writable=writable, mutable=parent.mutable)
-                entry.flags = fdflags
+                # As in wasmtime: a directory has none.
+                entry.flags = 0 if entry.kind == abi.DIRECTORY_TYPE else fdflags
                 entry.depth = place.depth + (place.name != b".")
                 set_host_flags(entry)
                 number = self.table.add(entry)

@@ -1,4 +1,4 @@
-;; Writes lines of 64 bytes to standard output for ever, and is left only by force or with its last write.
+;; Writes lines of 64 bytes to standard output for ever, and is left only by force.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

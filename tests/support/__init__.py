@@ -1,0 +1,1 @@
+"""What tests share: running guests through Python and through the command, watching processes, a terminal."""

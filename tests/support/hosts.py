@@ -1,0 +1,335 @@
+"""Host functions for tests, as importable callables. They run in a worker."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from procstop import Exit
+
+
+def say(text: str) -> None:
+    """Write a line where the guest's output goes."""
+    os.write(1, f"{text}\n".encode())
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def raises() -> NoReturn:
+    """Raise an exception with a message."""
+    raise KeyError("no such colour")
+
+
+def raises_without_message() -> NoReturn:
+    """Raise an exception without one."""
+    raise ZeroDivisionError
+
+
+def raises_runtime_error() -> NoReturn:
+    """Raise the type that wasmer uses for traps."""
+    raise RuntimeError("unreachable")
+
+
+def raises_at_length() -> NoReturn:
+    """Raise an exception with a message of a million characters."""
+    raise ValueError("x" * 1_000_000)
+
+
+def raises_keyboard_interrupt() -> NoReturn:
+    """Raise what is no `Exception`."""
+    raise KeyboardInterrupt
+
+
+def exits_with_4() -> NoReturn:
+    """Leave as the guest's own exit."""
+    raise Exit(4)
+
+
+def exits_with_message() -> NoReturn:
+    """Leave with a message."""
+    raise Exit(message="nothing to do")
+
+
+def calls_sys_exit() -> NoReturn:
+    """Leave as a Python program would."""
+    sys.exit(5)
+
+
+def returns_text() -> Any:
+    """Return what no import of nothing may return."""
+    return "text"
+
+
+def exits_the_process() -> NoReturn:
+    """End the worker without a word."""
+    os._exit(7)
+
+
+def exits_the_process_well() -> NoReturn:
+    """End the worker without a word, as if all were well."""
+    os._exit(0)
+
+
+def segfaults() -> None:
+    """Send itself what a wild pointer causes."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def reads_null() -> None:
+    """Follow a wild pointer."""
+    ctypes.string_at(0)
+
+
+def kills_itself() -> None:
+    """End as by the kernel's out-of-memory killer."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminates_itself() -> None:
+    """End by a SIGTERM that nobody else sent."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def blocks() -> None:
+    """Read from a pipe into which nobody writes, for ever."""
+    read, _write = os.pipe()
+    say("blocked")
+    os.read(read, 1)
+
+
+def ignores_sigterm() -> None:
+    """Ignore SIGTERM from now on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say("deaf")
+
+
+def blocks_sigterm() -> None:
+    """Block SIGTERM from now on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    say("deaf")
+
+
+def handles_sigterm() -> None:
+    """Take SIGTERM with a Python handler that does nothing, which a spinning guest on wasmer never runs."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    say("deaf")
+
+
+def ignores_everything_and_blocks() -> None:
+    """Ignore all signals that can be ignored, and block."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    say("deaf")
+    blocks()
+
+
+def leaves_at_sigterm_with_0() -> None:
+    """Answer SIGTERM by an exit with code 0."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    say("ready")
+    while True:
+        signal.pause()
+
+
+def stops_itself() -> None:
+    """Stand still, as by SIGSTOP from somebody else."""
+    say("stopping")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def starts_thread() -> None:
+    """Leave a thread running that never ends."""
+    threading.Thread(target=lambda: time.sleep(1e6)).start()
+
+
+def starts_child() -> None:
+    """Start a child that outlives everything, and say its pid."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1e6)"])
+    say(f"child {child.pid}")
+
+
+def starts_stubborn_escapee() -> None:
+    """Fork twice, with a session of its own and SIGTERM ignored; it holds all of the worker's descriptors open."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.write(write, str(os.getpid()).encode())
+            os.environ.clear()
+            while True:
+                time.sleep(1e6)
+        os._exit(0)
+    os.wait()
+    say(f"child {int(os.read(read, 20))}")
+
+
+def breeds() -> None:
+    """Start a process that forks anew as fast as it can, each generation with a session of its own."""
+    if os.fork() == 0:
+        say("breeding")
+        while True:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+
+
+def report_descriptor() -> int:
+    """Find the writing end of the report pipe among what this worker has open."""
+    ours = {os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)}
+    for name in sorted(map(int, os.listdir("/proc/self/fd"))):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+            with open(f"/proc/self/fdinfo/{name}") as info:
+                flags = int(info.read().split("flags:")[1].split()[0], 8)
+        except OSError:
+            continue
+        if name > 2 and target.startswith("pipe:") and target not in ours and flags & os.O_ACCMODE == os.O_WRONLY:
+            # The flag's own pipe, which wakes sleepers, has its reading end in this process as well.
+            if sum(_target(other) == target for other in os.listdir("/proc/self/fd")) == 1:
+                return name
+    raise LookupError("no report pipe")
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        return ""
+
+
+def _tell(body: bytes) -> None:
+    os.write(report_descriptor(), len(body).to_bytes(4, "big") + body)
+
+
+def reports_garbage() -> None:
+    """Write what is no message into the report pipe, and go on."""
+    os.write(report_descriptor(), b"\xff" * 64)
+
+
+def reports_garbage_json() -> None:
+    """Write a message that is JSON but no message."""
+    _tell(b'{"v": 1, "type": "final", "attempt": "x"}')
+
+
+def reports_for_another() -> None:
+    """Write a message about another attempt."""
+    _tell(b'{"v": 1, "type": "ready", "attempt": "another", "interruptible": true}')
+
+
+def _attempt() -> str:
+    return os.environ["PROCSTOP_ATTEMPT"]
+
+
+def reports_ready_again() -> None:
+    """Say ready a second time."""
+    _tell(json.dumps({"v": 1, "type": "ready", "attempt": _attempt(), "interruptible": True}).encode())
+
+
+def _final(outcome: str) -> bytes:
+    report = {
+        "outcome": outcome,
+        "values": None,
+        "exit_code": None,
+        "message": None,
+        "partial": None,
+        "stopping_points": {"passed": 0, "longest_gap_s": None, "stopped_at": None},
+        "peak_memory_bytes": None,
+    }
+    return json.dumps({"v": 1, "type": "final", "attempt": _attempt(), "report": report}).encode()
+
+
+def reports_killed() -> None:
+    """Claim that we were killed, which only the supervisor can know."""
+    _tell(_final("killed"))
+
+
+def reports_interrupted() -> None:
+    """Claim that we left because we were asked to, which nobody did."""
+    _tell(_final("interrupted"))
+
+
+def reports_completed_and_goes_on() -> None:
+    """Claim to have completed; the guest goes on."""
+    _tell(_final("completed"))
+
+
+def reports_half_a_message() -> None:
+    """Begin a message and never end it."""
+    os.write(report_descriptor(), b"\0\0\0\x40{")
+    say("half")
+
+
+def closes_report() -> None:
+    """Close the report pipe."""
+    os.close(report_descriptor())
+
+
+def floods_report() -> None:
+    """Fill the report pipe with heartbeats, as fast as it can, for ever."""
+    beat = json.dumps({"v": 1, "type": "beat", "attempt": _attempt(), "passed": 1, "done": 1, "total": 2}).encode()
+    fd = report_descriptor()
+    os.set_blocking(fd, True)
+    while True:
+        os.write(fd, len(beat).to_bytes(4, "big") + beat)
+
+
+def checkpoints(guest: Any) -> None:
+    """Pass a stopping point of our own."""
+    guest.checkpoint()
+
+
+def sleeps_politely(guest: Any) -> None:
+    """Sleep for long, in a way that can be interrupted."""
+    say("asleep")
+    guest.sleep(1000)
+
+
+def prints_variable() -> None:
+    """Write an environment variable that the task gave."""
+    print(os.environ["COLOUR"])
+
+
+def returns_argument(value: Any) -> Any:
+    """Return what came."""
+    return value
+
+
+def returns_both(first: int, second: int) -> tuple[int, int]:
+    """Return two values, the last first."""
+    return second, first
+
+
+def returns_too_much(value: int) -> int:
+    """Return a number that is too large."""
+    return 2**70
+
+
+def returns_none(value: Any) -> None:
+    """Return nothing where something is due."""
+    return None
+
+
+def fails_once() -> None:
+    """Raise unless a file is there, and make it."""
+    path = os.environ["MARK"]
+    if not os.path.exists(path):
+        with open(path, "w"):
+            pass
+        raise OSError("not this time")
+
+
+class Counter:
+    """An object with a method that is no function at the top of a module."""
+
+    def work(self) -> None:
+        """Do nothing."""

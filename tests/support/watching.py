@@ -1,0 +1,120 @@
+"""Wait for events of a run and for facts about processes, never for luck."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+from support.places import WAIT_S
+
+from procstop.events import AttemptMoved, AttemptOver, AttemptStarted, Event, Output
+
+
+class Watcher:
+    """An observer that keeps what it was told, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: Event) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait_until(self, true: Callable[[list[Event]], bool]) -> None:
+        """Wait until something holds of the events so far."""
+        with self._changed:
+            came = self._changed.wait_for(lambda: true(self.events), WAIT_S)
+        assert came, f"it did not come; what came was {self.events}"
+
+    def wait_for_state(self, state: str, count: int = 1) -> None:
+        """Wait until so many attempts have entered a state."""
+        self.wait_until(lambda events: sum(isinstance(e, AttemptMoved) and e.state == state for e in events) >= count)
+
+    def wait_for_output(self, text: bytes, stream: str = "stdout", count: int = 1) -> None:
+        """Wait until guests wrote a text so many times."""
+        self.wait_until(lambda events: _written(events, stream).count(text) >= count)
+
+    def written(self, stream: str = "stdout") -> bytes:
+        """Return what all guests wrote to a stream."""
+        with self._changed:
+            return _written(self.events, stream)
+
+    def states(self, task: str | None = None) -> list[str]:
+        """Return the states that attempts entered, in order."""
+        with self._changed:
+            return [e.state for e in self.events if isinstance(e, AttemptMoved) and task in (None, e.task)]
+
+    def pids(self) -> list[int]:
+        """Return the workers' pids."""
+        with self._changed:
+            return [event.pid for event in self.events if isinstance(event, AttemptStarted)]
+
+    def most_side_by_side(self) -> int:
+        """Return how many attempts ran at once, at most."""
+        most = now = 0
+        with self._changed:
+            for event in self.events:
+                now += isinstance(event, AttemptStarted) - isinstance(event, AttemptOver)
+                most = max(most, now)
+        return most
+
+
+def _written(events: list[Event], stream: str) -> bytes:
+    return b"".join(event.data for event in events if isinstance(event, Output) and event.stream == stream)
+
+
+def wait_until(true: Callable[[], object], what: str, within: float = WAIT_S) -> None:
+    """Look again and again until something is so."""
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, f"it is not so after {within:g} s: {what}"
+        time.sleep(0.002)
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended; one that nobody reaped yet has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process that is none of ours has ended."""
+    wait_until(lambda: is_gone(pid), f"process {pid} is gone")
+
+
+def processes_marked(text: str) -> list[int]:
+    """Return the living processes whose environment or command line holds a text, this one left out."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                said = b""
+                for part in ("environ", "cmdline"):
+                    with open(f"/proc/{name}/{part}", "rb") as file:
+                        said += file.read()
+            except OSError:
+                continue
+            if text.encode() in said and not is_gone(int(name)):
+                found.append(int(name))
+    return found
+
+
+def process_state(pid: int) -> str:
+    """Return the letter that /proc has for a process's state: R, S, T, Z, ..."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(") ")[2][0]
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's living descendants."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
