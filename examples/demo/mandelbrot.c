@@ -5,7 +5,7 @@
 
 #define ROWS 17
 #define COLUMNS 64
-#define DEPTH 400000
+#define DEPTH 1000000
 
 static char shade(double x, double y) {
     double a = 0, b = 0;

@@ -43,6 +43,11 @@ class Guests:
         """The header of a component, which is not a module."""
         return self._made("component", b"\0asm\x0d\0\1\0")
 
+    def invalid_body(self) -> str:
+        """A module that is well formed, and whose only function leaves a value on the stack."""
+        parts = (_section(1, b"\1\x60\0\0"), _section(3, b"\1\0"), _section(7, b"\1\6_start\0\0"))
+        return self._made("invalid_body", b"\0asm\1\0\0\0" + b"".join(parts) + _section(10, b"\1\4\0\x41\0\x0b"))
+
     def huge(self) -> str:
         """A module of 20 MB: 2,000 functions, and data. Its "run" returns the data's last byte, 42."""
         return self._made("huge", _huge(20_000_000, 2_000))
