@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support import hosts
@@ -10,7 +13,7 @@ from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher
 
-from procstop import Outcome, Reason, Rung, start
+from procstop import Outcome, Reason, Rung, StopPolicy, start
 from procstop.model import Job, Limits
 
 
@@ -88,7 +91,7 @@ def test_guest_whose_worker_ignores_sigterm_is_killed(engine: str, guests: Guest
 
 
 def test_task_without_terminate_grace_is_killed_at_once(engine: str, guests: Guests) -> None:
-    policy = type(QUICK)(interrupt=0, preempt=0, terminate=0, kill_wait=20)
+    policy = StopPolicy(interrupt=0, preempt=0, terminate=0, kill_wait=20)
     attempt = run_guest(guests["spins"], engine=engine, time=0.2, stop=policy)
     assert (attempt.outcome, attempt.phases.terminate) == (Outcome.KILLED, None)
 
@@ -113,8 +116,6 @@ def test_worker_that_ends_without_a_report_is_crashed(
 
 
 def test_worker_that_somebody_else_kills_is_crashed(engine: str, guests: Guests) -> None:
-    import os
-
     watcher = Watcher()
     with start(Job("test", [task(guests["spins"], engine=engine)]), observers=[watcher]) as run:
         watcher.wait_for_state("running")
@@ -145,8 +146,10 @@ def test_task_whose_need_failed_is_cancelled(engine: str, guests: Guests) -> Non
     assert record["after"].message == 'task "bad", which it needs, did not complete'
 
 
-def test_stop_while_starting_is_terminated_and_says_so(engine: str, guests: Guests, write: object) -> None:
-    host = write("host.py", "import os\nprint('importing')\nos.read(os.pipe()[0], 1)\nimports = {}\n")  # type: ignore[operator]
+def test_stop_while_starting_is_terminated_and_says_so(
+    engine: str, guests: Guests, write: Callable[[str, str], Path]
+) -> None:
+    host = write("host.py", "import os\nprint('importing')\nos.read(os.pipe()[0], 1)\nimports = {}\n")
     watcher = Watcher()
     job = Job("test", [task(guests["calls_host"], engine=engine, host=str(host), imports={"env.work": "checkpoint"})])
     with start(job, observers=[watcher]) as run:

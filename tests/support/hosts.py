@@ -81,7 +81,9 @@ def exits_the_process_well() -> NoReturn:
 
 def segfaults() -> None:
     """Send itself what a wild pointer causes."""
-    os.kill(os.getpid(), signal.SIGSEGV)
+    # An engine's handler takes the first for a fault that will come again, and steps aside.
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def reads_null() -> None:

@@ -207,13 +207,16 @@ def test_deadline_of_an_unlimited_guest_is_illegal() -> None:
 
 # Where each rule can lead, found by trying everything.
 
-POLICIES = [StopPolicy(*graces) for graces in product((0, 2.0), (0, 3.0), (0, 5.0), (7.0,))]
+POLICIES = [GRACES, replace(GRACES, interrupt=0), replace(GRACES, preempt=0), replace(GRACES, terminate=0)]
 ABILITIES = [Abilities(*able) for able in product((True, False), repeat=3)]
 VARIANTS: dict[type, list[Event]] = {
     Spawned: [Spawned()],
     SpawnFailed: [SpawnFailed("no")],
     Ready: [Ready(True), Ready(False)],
-    Reported: [reported(outcome) for outcome in Outcome],
+    Reported: [
+        reported(outcome)
+        for outcome in (Outcome.COMPLETED, Outcome.REJECTED, Outcome.INTERRUPTED, Outcome.PREEMPTED, Outcome.LOST)
+    ],
     Stop: [Stop(reason, rung) for reason in (Reason.USER, Reason.OUTPUT_LIMIT) for rung in Rung],
     Deadline: [Deadline()],
     Gone: [Gone(EXIT_0, 0.0), Gone(("signal", 9), 0.0)],
@@ -228,8 +231,18 @@ def reachable_states() -> set[Attempt]:
         before = waiting.pop()
         for event in (event for events in VARIANTS.values() for event in events):
             after, _ = try_step(before, event)
-            # One attempt for each way of being there is enough: when it was does not matter.
-            after = after and replace(after, phases=FIRST.phases, entered=0.0, deadline=after.deadline and 0.0)
+            # One attempt for each way of being there is enough: its times and its words do not matter.
+            after = after and replace(
+                after,
+                phases=FIRST.phases,
+                entered=0.0,
+                deadline=after.deadline and 0.0,
+                reason=after.reason and Reason.USER,
+                report=after.report and DONE.report,
+                outcome=None,
+                wait=None,
+                message=None,
+            )
             if after is not None and after not in found:
                 found.add(after)
                 waiting.append(after)

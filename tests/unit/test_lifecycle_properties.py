@@ -6,7 +6,7 @@ import math
 from dataclasses import astuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -243,4 +243,5 @@ class Lifecycle(RuleBasedStateMachine):
         check_deadline(self.attempt)
 
 
+Lifecycle.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestLifecycle = Lifecycle.TestCase

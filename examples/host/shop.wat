@@ -1,0 +1,16 @@
+;; A customer: everything it knows about the shop it asks the host.
+(module
+  (import "shop" "price" (func $price (param i32) (result i32)))
+  (import "shop" "say" (func $say (param i32 i32)))
+  (import "shop" "shout" (func $shout (param i32 i32)))
+  (import "shop" "search" (func $search (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "one loaf, please")
+  (func (export "order")
+    (call $say (i32.const 16) (i32.const 16))
+    (call $shout (i32.const 16) (i32.const 16))
+    (call $say (i32.const 16) (i32.const 16)))
+  (func (export "total") (param i32 i32) (result i32)
+    (i32.add (call $price (local.get 0)) (call $price (local.get 1))))
+  (func (export "search") (param i32) (result i32)
+    (call $search (local.get 0))))
