@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from procstop.platforms import check_platform
+
 __version__ = "0.1.0"
 
 _PLACES = {
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _PLACE:
         raise AttributeError(f"module 'procstop' has no attribute {name!r}")
+    check_platform()
     value = getattr(importlib.import_module(_PLACE[name]), name)
     globals()[name] = value
     return value

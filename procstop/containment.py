@@ -48,7 +48,10 @@ def guard(argv: list[str]) -> None:
     for which, wanted in ((resource.RLIMIT_STACK, STACK_BYTES), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(which)[1]
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(which, (soft, hard))
+        try:
+            resource.setrlimit(which, (soft, hard))
+        except (ValueError, OSError):
+            pass  # Some systems refuse it; then the limit stays what it was.
 
 
 def take_default_signals() -> None:

@@ -114,7 +114,9 @@ def encode(message: Message) -> bytes:
         body.update(passed=message.passed, done=message.done, total=message.total)
     elif isinstance(message, Final):
         body["report"] = _report_fields(message.report)
-    data = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+    # Not as ASCII: its escapes would make a text of emoji three times as long, and too long for a message.
+    text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    data = text.encode("utf-8", "replace")
     if len(data) > MAX_MESSAGE:
         raise ProtocolError(f"a message of {len(data)} bytes; the most is {MAX_MESSAGE}")
     return _LENGTH.pack(len(data)) + data
@@ -154,7 +156,8 @@ def decode(body: bytes) -> Message:
         fields = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise ProtocolError("a message that is not JSON") from None
-    if not isinstance(fields, dict) or fields.pop("v", None) != VERSION:
+    version = fields.pop("v", None) if isinstance(fields, dict) else None
+    if type(version) is not int or version != VERSION:
         raise ProtocolError(f"a message that is not of version {VERSION}")
     kind, attempt = fields.pop("type", None), fields.pop("attempt", None)
     _expect(isinstance(attempt, str) and 0 < len(attempt) <= 200, "attempt")

@@ -58,7 +58,7 @@ class Ended:
 class Worker:
     """A child process that hosts one attempt, and the supervisor's ends of its pipes.
 
-    `pidfd` is None where the system has none; then the end of `report` announces the worker's.
+    `pidfd` is None where the system has none; then `reap` has to be asked now and then.
     """
 
     pid: int

@@ -190,6 +190,8 @@ class StopFlag:
             ready = dict(poller.poll(left * 1000))
             if self._wake_read in ready:
                 # Leaves, unless the strategy says later; then sleep on, deaf: it has learned all there is.
+                # All of the sleep was a stopping point, so it is no gap between two.
+                self.restart_gap()
                 self._sleep_point(False)
                 poller.unregister(self._wake_read)
                 del ready[self._wake_read]

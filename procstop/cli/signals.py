@@ -47,6 +47,8 @@ def handle_signals(supervisor: Supervisor) -> Iterator[None]:
         # nohup and the like ignore a signal for their children: leave it so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, handler)
+    # A parent may have had them ignored, and then the kernel would reap our workers for us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:

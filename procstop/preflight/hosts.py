@@ -53,7 +53,9 @@ def find_host(task: Task) -> tuple[HostNames, list[str]]:
 
 
 def _names_in(tree: ast.Module) -> frozenset[str] | None:
-    """Return the keys of the mapping `imports` if it is written out as one."""
+    """Return the keys of the mapping `imports` if it is written out as one, and never mentioned again."""
+    if sum(isinstance(node, ast.Name) and node.id == "imports" for node in ast.walk(tree)) != 1:
+        return None
     for node in tree.body:
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value

@@ -39,7 +39,7 @@ from procstop.supervisor.outputs import Sink, output_path
 _CHUNK = 64 * 1024
 _DRAIN = 16 * _CHUNK
 """No pipe holds more than this, so what is read beyond it was written by a survivor, and is not waited for."""
-_RETRY_S = 0.005
+_RETRY_S = 0.01
 _CROWDED_S = 0.05
 
 
@@ -115,6 +115,8 @@ class LiveAttempt:
         self._loop.watch(worker.stderr, lambda: self._on_output("stderr", worker.stderr))
         if worker.pidfd is not None:
             self._loop.watch(worker.pidfd, self._on_end)
+        else:
+            self._check_again(self._on_end)
         self._feed(Spawned())
 
     def stop(self, reason: Reason, rung: Rung, message: str | None = None) -> None:
@@ -132,8 +134,6 @@ class LiveAttempt:
             return
         if not data:
             self._loop.unwatch(worker.report)
-            if worker.pidfd is None:
-                self._on_end()
             return
         if self._decoder is None:
             return  # It broke the format before: nothing that it says counts.
@@ -184,7 +184,8 @@ class LiveAttempt:
         kept = sink.feed(data)
         if kept:
             self._announce(events.Output(self.task, self.number, stream, kept))
-        if sink.over_limit and self._state.reason is None:
+        # What is found in the pipe of a dead worker is no reason to ask it for anything.
+        if sink.over_limit and self._state.reason is None and self._ended_at is None:
             self.stop(Reason.OUTPUT_LIMIT, Rung.INTERRUPT, f"{stream} went beyond its limit")
         return len(data)
 
@@ -192,6 +193,7 @@ class LiveAttempt:
         """The worker has ended, or is about to: reap it, drain its pipes, clear away what it left."""
         worker = self._alive()
         if worker.reap() is None:
+            # Only systems without pidfds have to ask.
             self._check_again(self._on_end)
             return
         if self._ended_at is None:

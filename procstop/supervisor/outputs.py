@@ -63,4 +63,4 @@ class Sink:
 
 def output_path(directory: str, task: str, number: int, stream: str) -> str:
     """Return the file for one stream of one attempt; different tasks never share one."""
-    return os.path.join(directory, f"{quote(task, safe=' []()+,=@')}.{number}.{stream}")
+    return os.path.join(directory, f"{quote(task, safe=' []()+,=@', errors='surrogatepass')}.{number}.{stream}")
