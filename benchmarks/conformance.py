@@ -39,6 +39,11 @@ def run_case(path: str, case: dict[str, Any], engine: str) -> tuple[str | None, 
     with tempfile.TemporaryDirectory() as scratch:
         copy = os.path.join(scratch, "case")
         shutil.copytree(path, copy, symlinks=True)
+        # argv[0] is the module's file name, and some programs are several in one.
+        module = os.path.join(copy, case["wasm"])
+        if case.get("argv0"):
+            module = os.path.join(copy, os.path.basename(case["argv0"]))
+            shutil.copyfile(os.path.join(copy, case["wasm"]), module)
         writable = set(case.get("writable") or ())
         dirs = [
             procstop.Dir(guest, os.path.join(copy, host), guest in writable)
@@ -47,7 +52,7 @@ def run_case(path: str, case: dict[str, Any], engine: str) -> tuple[str | None, 
         stdin = case.get("stdin")
         task = procstop.Task(
             case["name"],
-            os.path.join(copy, case["wasm"]),
+            module,
             args=case["args"],
             env=case.get("env") or {},
             stdin=procstop.Stdin(path=os.path.join(copy, stdin)) if stdin else None,
@@ -59,7 +64,8 @@ def run_case(path: str, case: dict[str, Any], engine: str) -> tuple[str | None, 
         try:
             record = procstop.run(procstop.Job("case", [task]), output_dir=output)
         except procstop.JobFileError as error:
-            return f"refused: {error}", 0.0
+            why = str(error).replace(copy, "").replace("\n", "; ")[:200]
+            return (None if case.get("negative") else f"refused: {why}"), 0.0
         attempt = record.tasks[0].attempts[-1]
         stdout = ""
         if attempt.stdout.path:
@@ -71,6 +77,9 @@ def run_case(path: str, case: dict[str, Any], engine: str) -> tuple[str | None, 
 
 def judge(case: dict[str, Any], attempt: procstop.AttemptRecord, stdout: str, folder: str) -> str | None:
     """Say what is not as the case expects."""
+    if case.get("negative"):
+        clear = attempt.outcome not in (procstop.Outcome.CRASHED, procstop.Outcome.KILLED, procstop.Outcome.LOST)
+        return None if clear else f"{attempt.outcome.value} {attempt.message or ''}"
     code = attempt.exit_code or 0
     said = attempt.stderr.tail.decode("utf-8", "replace").strip().splitlines()[-1:]
     if attempt.outcome not in (procstop.Outcome.COMPLETED, procstop.Outcome.EXITED) or code != case["expect_exit"]:

@@ -125,7 +125,7 @@ class Limits:
     Starting counts until the guest is ready to run, compiling included; all guest code counts as time.
     """
 
-    start: float | None = 120.0
+    start: float | None = 300.0
     time: float | None = None
     output: int | None = 100 * 1024 * 1024
 

@@ -335,3 +335,9 @@ class Counter:
 
     def work(self) -> None:
         """Do nothing."""
+
+
+def ignores_sigterm_and_waits() -> None:
+    """Ignore SIGTERM and block, so that fifty of them do not fight for the processor."""
+    ignores_sigterm()
+    os.read(os.pipe()[0], 1)

@@ -1,0 +1,193 @@
+"""Workers that do not want to end, and what they start: nothing is left, whatever they do."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from support import hosts
+from support.guests import Guests
+from support.running import PATIENT, QUICK, run_guest, run_record, task
+from support.watching import Watcher, is_gone, process_state, wait_until
+
+from procstop import Job, Outcome, Reason, Rung, StopPolicy, start
+
+
+def test_blocked_host_function_is_terminated(engine: str, guests: Guests) -> None:
+    attempt = run_guest(guests["calls_host"], engine=engine, host={"env.work": hosts.blocks}, time=0.3, stop=PATIENT)
+    assert (attempt.outcome, attempt.reason) == (Outcome.TERMINATED, Reason.TIME_LIMIT)
+    assert attempt.stdout.tail == b"blocked\n"
+
+
+@pytest.mark.parametrize(
+    ("work", "outcome"),
+    [
+        (hosts.ignores_sigterm, Outcome.KILLED),
+        (hosts.blocks_sigterm, Outcome.KILLED),
+        (hosts.ignores_everything_and_blocks, Outcome.KILLED),
+        (hosts.leaves_at_sigterm_with_0, Outcome.TERMINATED),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_host_function_that_resists(engine: str, guests: Guests, work: object, outcome: Outcome) -> None:
+    watcher = Watcher()
+    guest = task(guests["calls_host_then_spins"], engine=engine, host={"env.work": work}, stop=QUICK)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        watcher.wait_for_output(b"\n")
+        run.stop(Rung.TERMINATE)
+        attempt = run.result().tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.reason) == (outcome, Reason.STOP_COMMAND)
+
+
+def test_python_handler_for_sigterm_does_not_save_a_guest_that_spins(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    guest = task(
+        guests["calls_host_then_spins"], engine=engine, host={"env.work": hosts.handles_sigterm}, stop=QUICK
+    )
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        watcher.wait_for_output(b"deaf")
+        run.stop(Rung.TERMINATE)
+        assert run.result().tasks[0].outcome is Outcome.KILLED
+
+
+def test_stop_for_a_higher_rung_jumps_there(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    guest = task(guests["asks_and_goes_on"], engine=engine, stop=PATIENT)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        watcher.wait_for_state("running")
+        run.stop()
+        watcher.wait_for_state("interrupting")
+        run.stop(Rung.KILL)
+        attempt = run.result().tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.rung, attempt.phases.terminate) == (Outcome.KILLED, Rung.KILL, None)
+
+
+def child_of(watcher: Watcher) -> int:
+    """Return the pid that a host function said."""
+    watcher.wait_for_output(b"\n")
+    found = re.search(rb"child (\d+)\n", watcher.written())
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.parametrize("work", [hosts.starts_child, hosts.starts_stubborn_escapee], ids=lambda one: one.__name__)
+def test_child_of_a_host_function_does_not_outlive_a_guest_that_returns(
+    engine: str, guests: Guests, work: Callable[[], None]
+) -> None:
+    """It holds the worker's pipes open as well, and the run does not wait for their end."""
+    watcher = Watcher()
+    attempt = run_guest(guests["calls_host"], engine=engine, host={"env.work": work}, observers=[watcher])
+    assert (attempt.outcome, attempt.reason, attempt.rung) == (Outcome.COMPLETED, None, None)
+    assert is_gone(child_of(watcher))
+
+
+@pytest.mark.parametrize("rung", [Rung.TERMINATE, Rung.KILL])
+@pytest.mark.parametrize("work", [hosts.starts_child, hosts.starts_stubborn_escapee], ids=lambda one: one.__name__)
+def test_child_of_a_host_function_does_not_outlive_a_stop(
+    engine: str, guests: Guests, work: Callable[[], None], rung: Rung
+) -> None:
+    watcher = Watcher()
+    guest = task(guests["calls_host_then_spins"], engine=engine, host={"env.work": work}, stop=QUICK)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        child = child_of(watcher)
+        assert not is_gone(child)
+        run.stop(rung)
+        attempt = run.result().tasks[0].attempts[0]
+    assert attempt.outcome is (Outcome.TERMINATED if rung is Rung.TERMINATE else Outcome.KILLED)
+    assert is_gone(child)
+
+
+@pytest.mark.parametrize("work", [hosts.exits_the_process, hosts.kills_itself], ids=lambda one: one.__name__)
+def test_child_does_not_outlive_a_crash(engine: str, guests: Guests, work: Callable[[], None]) -> None:
+    watcher = Watcher()
+    functions = {"env.work": hosts.starts_stubborn_escapee}
+    guest = task(guests["calls_host_then_spins"], engine=engine, host=functions)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        child = child_of(watcher)
+        import os
+        import signal
+
+        os.kill(watcher.pids()[0], signal.SIGKILL if work is hosts.kills_itself else signal.SIGSEGV)
+        if work is not hosts.kills_itself:
+            os.kill(watcher.pids()[0], signal.SIGABRT)
+        assert run.result().tasks[0].outcome is Outcome.CRASHED
+    assert is_gone(child)
+
+
+def test_process_that_forks_for_ever_is_caught(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    guest = task(guests["calls_host_then_spins"], engine=engine, host={"env.work": hosts.breeds}, stop=QUICK)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        watcher.wait_for_output(b"breeding")
+        run.stop(Rung.KILL)
+        assert run.result().tasks[0].outcome is Outcome.KILLED
+
+
+def test_worker_that_stands_still_is_still_stopped_by_its_limit(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    attempt = run_guest(
+        guests["calls_host"],
+        engine=engine,
+        host={"env.work": hosts.stops_itself},
+        time=0.3,
+        stop=QUICK,
+        observers=[watcher],
+    )
+    # SIGTERM comes with SIGCONT, or it would not be noticed.
+    assert (attempt.outcome, attempt.reason) == (Outcome.TERMINATED, Reason.TIME_LIMIT)
+    assert attempt.stdout.tail == b"stopping\n"
+
+
+def test_worker_that_somebody_stopped_is_killed_all_the_same(engine: str, guests: Guests) -> None:
+    import os
+    import signal
+
+    watcher = Watcher()
+    policy = StopPolicy(interrupt=0, preempt=0, terminate=0, kill_wait=30)
+    with start(Job("test", [task(guests["spins"], engine=engine)], stop=policy), observers=[watcher]) as run:
+        watcher.wait_for_state("running")
+        os.kill(watcher.pids()[0], signal.SIGSTOP)
+        wait_until(lambda: process_state(watcher.pids()[0]) == "T", "the worker stands still")
+        run.stop()
+        assert run.result().tasks[0].outcome is Outcome.KILLED
+
+
+def test_fifty_stubborn_workers_are_gone_in_the_time_of_one_ladder(engine: str, guests: Guests) -> None:
+    """One after another they would take fifty graces; a fifth of that leaves room for a slow machine."""
+    count, policy = 50, StopPolicy(interrupt=0.5, preempt=0.5, terminate=1.0, kill_wait=60.0)
+    watcher = Watcher()
+    stubborn = [
+        task(
+            guests["calls_host_then_spins"],
+            name=f"stubborn {number}",
+            engine=engine,
+            host={"env.work": hosts.ignores_sigterm_and_waits},
+        )
+        for number in range(count)
+    ]
+    with start(Job("test", stubborn, concurrency=count, stop=policy), observers=[watcher]) as run:
+        watcher.wait_for_output(b"deaf\n", count=count)
+        began = time.monotonic()
+        run.stop()
+        record = run.result()
+        took = time.monotonic() - began
+    assert {one.outcome for one in record.tasks} == {Outcome.KILLED}
+    assert policy.terminate <= took < count * policy.terminate / 5
+
+
+def test_run_of_workers_that_all_resist_is_over(engine: str, guests: Guests) -> None:
+    """Different kinds of stubbornness side by side do not get in each other's way."""
+    works = [hosts.ignores_sigterm, hosts.blocks, hosts.stops_itself, hosts.starts_stubborn_escapee]
+    record = run_record(
+        *(
+            task(guests["calls_host_then_spins"], name=work.__name__, engine=engine, host={"env.work": work})
+            for work in works
+        ),
+        concurrency=4,
+        stop=QUICK,
+        limits=type(Job("x").limits)(time=1.0),
+    )
+    assert {one.outcome for one in record.tasks} <= {Outcome.TERMINATED, Outcome.KILLED}
+    assert {one.attempts[0].reason for one in record.tasks} == {Reason.TIME_LIMIT}
