@@ -128,7 +128,9 @@ def run(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | None 
 async def run_async(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | None = None) -> RunRecord:
     """Run a job without blocking the event loop. Cancelling it stops the run, and returns when nothing is left."""
     loop = asyncio.get_running_loop()
-    starting = asyncio.ensure_future(asyncio.to_thread(start, job, observers=tuple(observers), output_dir=output_dir))
+    watchers = tuple(observers)
+    # No task of its own: the end of the loop cancels every task, but it cannot call the thread back.
+    starting = loop.run_in_executor(None, lambda: start(job, observers=watchers, output_dir=output_dir))
     cancelled: asyncio.CancelledError | None = None
     while not starting.done():
         try:

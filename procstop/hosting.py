@@ -97,7 +97,7 @@ def wants_guest(call: Callable[..., Any]) -> bool:
     code = getattr(function, "__code__", None)
     if code is None:
         # An object with a __call__ of its own: its first parameter is the object itself.
-        code = getattr(getattr(type(call), "__call__", None), "__code__", None)
+        code = getattr(getattr(type(call), "__call__", None), "__code__", None)  # noqa: B004
         if code is None:
             return False
         return bool(code.co_varnames[1:2] == ("guest",) and code.co_argcount > 1)

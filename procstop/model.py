@@ -10,9 +10,14 @@ import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from procstop.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    StrPath = Union[str, PathLike[str]]
 
 Value = Union[int, float, str]
 """An argument or a returned value; v128 and values that JSON cannot hold exactly are strings."""
@@ -187,10 +192,11 @@ class OnInterrupt:
 class Stdin:
     """What the guest reads from descriptor 0: a host file, or a text of its own."""
 
-    path: str | None = None
+    path: StrPath | None = None
     text: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", None if self.path is None else str(self.path))
         if (self.path is None) == (self.text is None):
             raise InvalidValue("stdin", "give a path or a text, one of the two")
 
@@ -200,12 +206,13 @@ class Dir:
     """A host directory that the guest sees as `guest`; read-only unless `write`."""
 
     guest: str
-    host: str
+    host: StrPath
     write: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "host", str(self.host))
         _check_text("dirs", self.guest)
-        _check_text("dirs", self.host)
+        _check_text("dirs", str(self.host))
 
 
 ENGINES = ("auto", "wasmer", "wasmtime")
@@ -223,7 +230,7 @@ class Task:
     """
 
     name: str
-    module: str
+    module: StrPath
     call: str = "_start"
     args: Sequence[Value] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -233,7 +240,7 @@ class Task:
     strategy: Strategy = Strategy()
     check_every: int = 1
     imports: Mapping[str, str] = field(default_factory=dict)
-    host: str | Mapping[str, HostFunction] | None = None
+    host: StrPath | Mapping[str, HostFunction] | None = None
     needs: Sequence[str] = ()
     limits: Limits | None = None
     stop: StopPolicy | None = None
@@ -247,6 +254,8 @@ class Task:
         _check_text("module", str(self.module))
         _check_text("call", self.call)
         object.__setattr__(self, "module", str(self.module))
+        if self.host is not None and not isinstance(self.host, Mapping):
+            object.__setattr__(self, "host", str(self.host))
         # An Outcome is a str, so a lone one must be caught before it is taken for a sequence of letters.
         expect = (self.expect,) if isinstance(self.expect, str) else tuple(self.expect)
         try:

@@ -25,6 +25,8 @@ FAST = 5_000
 
 TICK_S = 0.1
 """Seconds between two ticks while points are passed."""
+ASLEEP_S = 2.0
+"""A sleep longer than this need not be looked at ten times a second."""
 LATE_S = 0.05
 """A tick later than this waited for the GIL: the guest called no host function in all that time."""
 
@@ -75,6 +77,7 @@ class StopFlag:
     def __init__(
         self, kind: StrategyKind, n: int = 0, check_every: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.asleep = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._build(kind, n if kind is StrategyKind.NEXT_N else 0, check_every, clock)
@@ -179,6 +182,13 @@ class StopFlag:
         It is a stopping point all the while: an interrupt that makes the guest leave raises `Interrupted`.
         """
         self._sleep_point(True)
+        self.asleep = timeout is None or timeout > ASLEEP_S
+        try:
+            return self._wait(readers, writers, timeout)
+        finally:
+            self.asleep = False
+
+    def _wait(self, readers: Sequence[int], writers: Sequence[int], timeout: float | None) -> tuple[set[int], set[int]]:
         poller = select.poll()
         for fd in set(readers) | set(writers):
             poller.register(fd, (select.POLLIN if fd in readers else 0) | (select.POLLOUT if fd in writers else 0))

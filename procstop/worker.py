@@ -40,7 +40,7 @@ from procstop.wasi import Preopen, Wasi
 from procstop.wasi.signatures import SIGNATURES as WASI_SIGNATURES
 
 SLOW_TICK_S = 1.0
-"""How long the listener sleeps once a tick found that no point was passed."""
+"""How long the listener sleeps while the guest does: a thousand sleeping guests shall cost nothing."""
 SWITCH_INTERVAL_S = 0.0005
 """How long the listener waits for the GIL before it asks for it; bounds how late an interrupt is seen."""
 
@@ -233,8 +233,9 @@ class Channel:
         decoder = Decoder()
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
-        interval, sent = TICK_S, (0, None, None)
+        sent: tuple[int, int | None, int | None] = (0, None, None)
         while True:
+            interval = SLOW_TICK_S if flag.asleep else TICK_S
             due = time.monotonic() + interval
             if poller.poll(interval * 1000 if beats else None):
                 data = os.read(self._control, messages.MAX_MESSAGE)
@@ -245,9 +246,8 @@ class Channel:
                         flag.ask()
             else:
                 state = flag.tick(time.monotonic() - due)
-                interval = TICK_S if state[0] != sent[0] else SLOW_TICK_S
                 if state != sent:
-                    sent = state  # type: ignore[assignment]
+                    sent = state
                     self._beat(*state)
 
 

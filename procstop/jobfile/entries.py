@@ -137,11 +137,11 @@ def _input_problems(
     """Key and sentence for the files that tokens may be part of."""
     stdin = _stdin(table, tokens)
     if stdin is not None and stdin.path is not None:
-        problem = files.problem(entry, stdin.path, "file")
+        problem = files.problem(entry, str(stdin.path), "file")
         if problem is not None:
             yield ("stdin.path" if isinstance(table.stdin, StdinTable) else "stdin"), problem
     for directory in _dirs(table, tokens):
-        problem = files.problem(entry, directory.host, "directory", create=directory.write)
+        problem = files.problem(entry, str(directory.host), "directory", create=directory.write)
         if problem is not None:
             yield key_path(("dirs", directory.guest)), problem
 
@@ -150,7 +150,7 @@ def _task(table: TaskTable, layer: Layer, tokens: Mapping[str, str] | None, file
     given = layer.plain
     stdin = _stdin(table, tokens)
     if stdin is not None and stdin.path is not None:
-        stdin = Stdin(path=files.absolute(stdin.path))
+        stdin = Stdin(path=files.absolute(str(stdin.path)))
     expect = table.expect if isinstance(table.expect, list) else [table.expect or Task.expect[0]]
     return Task(
         name=table.name if tokens is None else f"{table.name}[{tokens['path']}]",
@@ -159,7 +159,7 @@ def _task(table: TaskTable, layer: Layer, tokens: Mapping[str, str] | None, file
         args=_filled(table.args or [], tokens),
         env=dict(table.env or {}),
         stdin=stdin,
-        dirs=[Dir(d.guest, files.absolute(d.host), d.write) for d in _dirs(table, tokens)],
+        dirs=[Dir(d.guest, files.absolute(str(d.host)), d.write) for d in _dirs(table, tokens)],
         engine=given.get("engine", Task.engine),
         strategy=layer.strategy(),
         check_every=given.get("check_every", Task.check_every),

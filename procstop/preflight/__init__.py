@@ -123,9 +123,9 @@ def _check_paths(job: Job, task: Task) -> list[str]:
     faults = [
         f'dirs: "{one.host}" is not a directory'
         for one in task.dirs
-        if not os.path.isdir(one.host) and not may_come(one.host)
+        if not os.path.isdir(one.host) and not may_come(str(one.host))
     ]
-    path = task.stdin.path if task.stdin is not None else None
+    path = str(task.stdin.path) if task.stdin is not None and task.stdin.path is not None else None
     if path is not None and not os.path.exists(path) and not may_come(path):
         faults.append(f'stdin: "{path}" does not exist')
     return faults

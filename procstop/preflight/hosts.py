@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ def find_host(task: Task) -> tuple[HostNames, list[str]]:
     """Return a task's host functions, and what is wrong with them."""
     if task.host is None:
         return HostNames(), []
-    if isinstance(task.host, str):
+    if not isinstance(task.host, Mapping):
         path = os.path.abspath(task.host)
         try:
             with open(path, "rb") as file:

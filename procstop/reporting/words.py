@@ -171,8 +171,8 @@ def _stubbornness(record: AttemptRecord) -> str:
         return ""
     passed = record.stopping_points.passed
     if passed == 0:
-        return "it passed no stopping point"
-    return f"it had passed {count(passed, 'stopping point')}"
+        return "it reported no stopping point"
+    return f"it had reported {count(passed, 'stopping point')}"
 
 
 def _ending(wait: tuple[str, int] | None) -> str:

@@ -45,7 +45,7 @@ class Assignment:
         if stdin is None:
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         if stdin.path is not None:
-            return _open(stdin.path)
+            return _open(str(stdin.path))
         with file_of((stdin.text or "").encode()) as file:
             return os.dup(file.fileno())
 

@@ -18,6 +18,8 @@ EXAMPLES = ROOT / "examples"
 JOB_FILES = sorted(EXAMPLES.rglob("job.toml"))
 SCRIPTS = sorted((EXAMPLES / "python").glob("*.py"))
 BINARIES = sorted(EXAMPLES.rglob("*.wasm"))
+CALLS = {".c": r"\bprocstop_", ".rs": r"\bprocstop::", ".ts": r"\b"}
+"""How a source in each language spells the functions of procstop."""
 
 
 def folder(path: Path) -> str:
@@ -52,13 +54,15 @@ def test_every_module_is_run() -> None:
 
 @pytest.mark.parametrize("path", BINARIES, ids=lambda path: f"{folder(path)}-{path.stem}")
 def test_binary_has_a_source_and_a_command_that_builds_it(path: Path) -> None:
-    assert [path.with_suffix(end) for end in (".c", ".rs", ".ts") if path.with_suffix(end).is_file()]
-    build = (path.parent / "Makefile").read_text()
-    assert path.name in build.split("all:")[1].splitlines()[0].split()
-    # What the source asks procstop for is what the binary imports.
-    wanted = {need.name for need in read_module(path.read_bytes()).imports if need.module == "procstop"}
-    source = next(path.with_suffix(end) for end in (".c", ".rs", ".ts") if path.with_suffix(end).is_file()).read_text()
-    assert wanted == {name for name in SIGNATURES if re.search(rf"(?:procstop_|procstop::|\b){name}\(", source)}
+    assert path.name in (path.parent / "Makefile").read_text().split("all:")[1].splitlines()[0].split()
+    source, calls = next(
+        (path.with_suffix(suffix).read_text(), calls)
+        for suffix, calls in CALLS.items()
+        if path.with_suffix(suffix).is_file()
+    )
+    # What the source calls is what the binary imports.
+    imported = {need.name for need in read_module(path.read_bytes()).imports if need.module == "procstop"}
+    assert imported == {name for name in SIGNATURES if re.search(rf"{calls}{name}\(", source)}
 
 
 @pytest.mark.parametrize("path", JOB_FILES, ids=folder)

@@ -99,7 +99,11 @@ def was_terminated(attempt: dict[str, Any]) -> None:
 
 
 def primes_below(end: int) -> int:
-    return sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, end))
+    is_prime = bytearray(b"\0\0" + b"\1" * max(0, end - 2))[:end]
+    for n in range(2, int(end**0.5) + 1):
+        if is_prime[n]:
+            is_prime[n * n :: n] = bytes(len(range(n * n, end, n)))
+    return sum(is_prime)
 
 
 def check_demo(ran: Ran) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher, is_gone, process_state, wait_until
 
-from procstop import Job, Outcome, Reason, Rung, StopPolicy, start
+from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, start
 
 
 def test_blocked_host_function_is_terminated(engine: str, guests: Guests) -> None:
@@ -25,7 +27,7 @@ def test_blocked_host_function_is_terminated(engine: str, guests: Guests) -> Non
     ("work", "outcome"),
     [
         (hosts.ignores_sigterm, Outcome.KILLED),
-        (hosts.blocks_sigterm, Outcome.KILLED),
+        (hosts.blocks_sigterm, Outcome.TERMINATED),
         (hosts.ignores_everything_and_blocks, Outcome.KILLED),
         (hosts.leaves_at_sigterm_with_0, Outcome.TERMINATED),
     ],
@@ -43,9 +45,7 @@ def test_host_function_that_resists(engine: str, guests: Guests, work: object, o
 
 def test_python_handler_for_sigterm_does_not_save_a_guest_that_spins(engine: str, guests: Guests) -> None:
     watcher = Watcher()
-    guest = task(
-        guests["calls_host_then_spins"], engine=engine, host={"env.work": hosts.handles_sigterm}, stop=QUICK
-    )
+    guest = task(guests["calls_host_then_spins"], engine=engine, host={"env.work": hosts.handles_sigterm}, stop=QUICK)
     with start(Job("test", [guest]), observers=[watcher]) as run:
         watcher.wait_for_output(b"deaf")
         run.stop(Rung.TERMINATE)
@@ -99,19 +99,14 @@ def test_child_of_a_host_function_does_not_outlive_a_stop(
     assert is_gone(child)
 
 
-@pytest.mark.parametrize("work", [hosts.exits_the_process, hosts.kills_itself], ids=lambda one: one.__name__)
-def test_child_does_not_outlive_a_crash(engine: str, guests: Guests, work: Callable[[], None]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_child_does_not_outlive_a_crash(engine: str, guests: Guests, number: int) -> None:
     watcher = Watcher()
     functions = {"env.work": hosts.starts_stubborn_escapee}
     guest = task(guests["calls_host_then_spins"], engine=engine, host=functions)
     with start(Job("test", [guest]), observers=[watcher]) as run:
         child = child_of(watcher)
-        import os
-        import signal
-
-        os.kill(watcher.pids()[0], signal.SIGKILL if work is hosts.kills_itself else signal.SIGSEGV)
-        if work is not hosts.kills_itself:
-            os.kill(watcher.pids()[0], signal.SIGABRT)
+        os.kill(watcher.pids()[0], number)
         assert run.result().tasks[0].outcome is Outcome.CRASHED
     assert is_gone(child)
 
@@ -141,9 +136,6 @@ def test_worker_that_stands_still_is_still_stopped_by_its_limit(engine: str, gue
 
 
 def test_worker_that_somebody_stopped_is_killed_all_the_same(engine: str, guests: Guests) -> None:
-    import os
-    import signal
-
     watcher = Watcher()
     policy = StopPolicy(interrupt=0, preempt=0, terminate=0, kill_wait=30)
     with start(Job("test", [task(guests["spins"], engine=engine)], stop=policy), observers=[watcher]) as run:
@@ -187,7 +179,7 @@ def test_run_of_workers_that_all_resist_is_over(engine: str, guests: Guests) -> 
         ),
         concurrency=4,
         stop=QUICK,
-        limits=type(Job("x").limits)(time=1.0),
+        limits=Limits(time=1.0),
     )
     assert {one.outcome for one in record.tasks} <= {Outcome.TERMINATED, Outcome.KILLED}
     assert {one.attempts[0].reason for one in record.tasks} == {Reason.TIME_LIMIT}

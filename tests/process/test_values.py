@@ -140,9 +140,7 @@ def test_host_function_that_returns_what_does_not_fit_is_a_host_error(
     assert (attempt.outcome, attempt.message) == (Outcome.HOST_ERROR, message)
 
 
-def test_host_function_that_returns_something_where_nothing_is_due_is_a_host_error(
-    engine: str, guests: Guests
-) -> None:
+def test_host_function_that_returns_something_where_nothing_is_due_is_a_host_error(engine: str, guests: Guests) -> None:
     attempt = run_guest(guests["calls_host"], engine=engine, host={"env.work": hosts.returns_text})
     assert attempt.outcome is Outcome.HOST_ERROR
     assert attempt.message == "TypeError: it returned 'text', but its import () -> () returns nothing"

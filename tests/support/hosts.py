@@ -115,7 +115,7 @@ def ignores_sigterm() -> None:
 
 
 def blocks_sigterm() -> None:
-    """Block SIGTERM from now on."""
+    """Block SIGTERM in the guest's thread; the worker has another, which takes it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     say("deaf")
 
@@ -128,8 +128,8 @@ def handles_sigterm() -> None:
 
 def ignores_everything_and_blocks() -> None:
     """Ignore all signals that can be ignored, and block."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
     say("deaf")
     blocks()
 
@@ -341,3 +341,10 @@ def ignores_sigterm_and_waits() -> None:
     """Ignore SIGTERM and block, so that fifty of them do not fight for the processor."""
     ignores_sigterm()
     os.read(os.pipe()[0], 1)
+
+
+def waits_for_mark() -> None:
+    """Wait until a file is there."""
+    say("waiting")
+    while not os.path.exists(os.environ["MARK"]):
+        time.sleep(0.005)

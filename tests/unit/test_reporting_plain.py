@@ -78,7 +78,7 @@ def test_a_stop_is_told_rung_by_rung() -> None:
         "spin: asked to stop by its time limit of 2 s: interrupt, 2 s of grace",
         "spin: terminate, 1 s of grace",
         "spin: kill",
-        "spin: killed, time_limit, after 3.51 s: it passed no stopping point",
+        "spin: killed, time_limit, after 3.51 s: it reported no stopping point",
     ]
 
 
@@ -96,7 +96,7 @@ def test_a_second_attempt_is_told_of_its_reason_again() -> None:
     asked = "spin: asked to stop by its time limit: kill"
     assert told(stop, AttemptOver("spin", KILLED, True), stop)[1] == [
         asked,
-        "spin: killed, time_limit, after 3.51 s: it passed no stopping point; another attempt follows",
+        "spin: killed, time_limit, after 3.51 s: it reported no stopping point; another attempt follows",
         asked,
     ]
 
@@ -125,7 +125,7 @@ def test_the_run_as_a_whole() -> None:
 def test_the_end_is_a_line_and_the_summary() -> None:
     err = told(RunStarted("01J", JOB, 2), over(SPIN, ADD))[1]
     assert err[1] == "run: over, 1 of 2 ok"
-    assert err[2] == "not ok: spin: killed after its time limit of 2 s: it passed no stopping point"
+    assert err[2] == "not ok: spin: killed after its time limit of 2 s: it reported no stopping point"
     assert err[-1] == "2 tasks: 1 as expected, 1 not; 3.6 s"
 
 
@@ -159,7 +159,7 @@ def test_quiet_tells_only_of_what_went_wrong_and_of_ctrl_c() -> None:
     assert out == []
     assert err == [
         "run: stopping; next press: kills",
-        "not ok: spin: killed after its time limit of 2 s: it passed no stopping point",
+        "not ok: spin: killed after its time limit of 2 s: it reported no stopping point",
         "2 tasks: 1 as expected, 1 not; 3.6 s",
     ]
     assert told(RunStarted("01J", JOB, 2), over(ADD), quiet=True) == ([], [])

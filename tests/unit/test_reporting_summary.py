@@ -63,7 +63,7 @@ def on_terminal(*tasks: TaskRecord, width: int = 100, colour: bool = False) -> s
 def test_plain_summary() -> None:
     assert plain(ADD, POLITE, LATER, SPIN) == "\n".join(
         [
-            "not ok: spin: killed after its time limit of 2 s: it passed no stopping point; "
+            "not ok: spin: killed after its time limit of 2 s: it reported no stopping point; "
             "stderr was cut off after 178 bytes",
             *(f"    stderr | line {number}" for number in range(12, 21)),
             "    stderr | last \\x1b[2J [red]words[/red]",
@@ -72,7 +72,7 @@ def test_plain_summary() -> None:
             "task    outcome      time    attempts  engine  why",
             'later   cancelled    -       -         -       task "spin" did not complete',
             "spin    killed       3.5 s   1         wasmer  after its time limit of 2 s: "
-            "it passed no stopping point; stderr was cut off after 178 bytes",
+            "it reported no stopping point; stderr was cut off after 178 bytes",
             "add     completed    211 ms  1         wasmer  8",
             "polite  interrupted  1 s     1         wasmer  at stopping point 1001 by its time limit of 1 s; "
             "as expected",

@@ -49,11 +49,11 @@ def attempt(outcome: Outcome, **facts: Any) -> AttemptRecord:
         (attempt(Outcome.PREEMPTED, reason=TIME, phases=RAN), "preempted by its time limit of 2 s"),
         (
             attempt(Outcome.KILLED, reason=TIME, rung=Rung.KILL, phases=RAN),
-            "killed after its time limit of 2 s: it passed no stopping point",
+            "killed after its time limit of 2 s: it reported no stopping point",
         ),
         (
             attempt(Outcome.KILLED, reason=TIME, phases=RAN, stopping_points=StoppingPoints(1204, 0.1)),
-            "killed after its time limit of 2 s: it had passed 1,204 stopping points",
+            "killed after its time limit of 2 s: it had reported 1,204 stopping points",
         ),
         (attempt(Outcome.KILLED, reason=Reason.START_LIMIT), "killed after its start limit of 2 min"),
         (
@@ -62,7 +62,7 @@ def attempt(outcome: Outcome, **facts: Any) -> AttemptRecord:
         ),
         (
             attempt(Outcome.TERMINATED, reason=Reason.OUTPUT_LIMIT, phases=RAN),
-            "terminated after its output limit of 10 MiB: it passed no stopping point",
+            "terminated after its output limit of 10 MiB: it reported no stopping point",
         ),
         (attempt(Outcome.CRASHED, wait=("signal", 11)), "crashed: signal 11 (SIGSEGV)"),
         (attempt(Outcome.CRASHED, wait=("signal", 99)), "crashed: signal 99"),
