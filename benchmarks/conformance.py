@@ -20,7 +20,7 @@ def main() -> int:
     """Print a line for each program and engine; return 1 if any failed."""
     root, names = sys.argv[1], sys.argv[2:]
     engines = [name for name, status in engine_status().items() if status.why_not is None]
-    passed = {name: 0 for name in engines}
+    passed = dict.fromkeys(engines, 0)
     cases = sorted(entry.path for entry in os.scandir(root) if os.path.exists(os.path.join(entry.path, "case.json")))
     chosen = [path for path in cases if not names or os.path.basename(path) in names]
     for path in chosen:

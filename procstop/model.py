@@ -35,6 +35,13 @@ def _check_count(key: str, value: int, *, least: int) -> None:
         raise InvalidValue(key, f"must be a whole number of at least {least}, got {value!r}")
 
 
+def _path_text(key: str, value: StrPath) -> str:
+    """Return a path as a text; refuse what is neither a text nor a path object."""
+    text = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: value)()
+    _check_text(key, text)
+    return str(text)
+
+
 def _check_text(key: str, value: str) -> None:
     if not isinstance(value, str) or not value or "\0" in value:
         raise InvalidValue(key, f"must be a text that is not empty and holds no NUL, got {value!r}")
@@ -196,7 +203,8 @@ class Stdin:
     text: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", None if self.path is None else str(self.path))
+        if self.path is not None:
+            object.__setattr__(self, "path", _path_text("stdin", self.path))
         if (self.path is None) == (self.text is None):
             raise InvalidValue("stdin", "give a path or a text, one of the two")
 
@@ -210,9 +218,8 @@ class Dir:
     write: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "host", str(self.host))
         _check_text("dirs", self.guest)
-        _check_text("dirs", str(self.host))
+        object.__setattr__(self, "host", _path_text("dirs", self.host))
 
 
 ENGINES = ("auto", "wasmer", "wasmtime")
@@ -251,11 +258,10 @@ class Task:
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
-        _check_text("module", str(self.module))
         _check_text("call", self.call)
-        object.__setattr__(self, "module", str(self.module))
+        object.__setattr__(self, "module", _path_text("module", self.module))
         if self.host is not None and not isinstance(self.host, Mapping):
-            object.__setattr__(self, "host", str(self.host))
+            object.__setattr__(self, "host", _path_text("host", self.host))
         # An Outcome is a str, so a lone one must be caught before it is taken for a sequence of letters.
         expect = (self.expect,) if isinstance(self.expect, str) else tuple(self.expect)
         try:

@@ -224,7 +224,7 @@ def python_command(module: str, first: str = "") -> list[str]:
 def file_of(data: bytes) -> IO[bytes] | _Memory:
     """Return an unnamed file that holds `data`, positioned at its start."""
     memory = hasattr(os, "memfd_create")
-    file: _Memory | IO[bytes] = _Memory(os.memfd_create("procstop")) if memory else tempfile.TemporaryFile()
+    file: _Memory | IO[bytes] = _Memory(os.memfd_create("procstop")) if memory else tempfile.TemporaryFile()  # noqa: SIM115
     view = memoryview(data)
     while view:
         view = view[os.write(file.fileno(), view) :]

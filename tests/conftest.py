@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from procstop.preflight import engine_status
 from support.command import Procstop
 from support.guests import Guests
 from support.leaks import Belongings, left_behind
-
-from procstop.preflight import engine_status
 
 
 @pytest.fixture(scope="session")

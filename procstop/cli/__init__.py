@@ -18,6 +18,7 @@ _FAULT = 3
 
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code, never a traceback."""
+    _open_closed_streams()
     try:
         check_platform()
     except UnsupportedPlatform as error:
@@ -45,6 +46,14 @@ def main() -> None:
         _flush_quietly()
     # An observer that is stuck in a write to a full pipe must not hold up the end.
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream is closed: the next pipe would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number is the stream's own.
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def _flush_quietly() -> None:

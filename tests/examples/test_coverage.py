@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import test_examples
-from support.places import ROOT
 
 from procstop.jobfile import load_job
 from procstop.linking import SIGNATURES
 from procstop.model import Task
 from procstop.module import read_module
+from support.places import ROOT
 
 EXAMPLES = ROOT / "examples"
 JOB_FILES = sorted(EXAMPLES.rglob("job.toml"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.command import Procstop, attempt
 from support.places import ROOT, WAIT_S
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from procstop import Job, JobFileError, Outcome, Reason, start
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, run_guest, run_record, task
 from support.watching import Watcher
-
-from procstop import Job, JobFileError, Outcome, Reason, start
 
 Write = Callable[[str, str], Path]
 
@@ -135,7 +135,7 @@ def test_fault_of_a_host_file_that_can_be_seen_is_refused_before_anything_runs(
 
 
 def test_missing_host_file_is_refused(guests: Guests, tmp_path: Path) -> None:
-    with pytest.raises(JobFileError, match="cannot read .*No such file"):
+    with pytest.raises(JobFileError, match=r"cannot read .*No such file"):
         run_guest(guests["calls_host"], host=str(tmp_path / "nowhere.py"), expect=Outcome.COMPLETED)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.guests import Guests
-from support.running import PATIENT, QUICK, run_guest
 
 from procstop import JobFileError, Limits, Outcome, Reason
+from support.guests import Guests
+from support.running import PATIENT, QUICK, run_guest
 
 
 def test_time_limit_holds_for_a_start_function(engine: str, guests: Guests) -> None:

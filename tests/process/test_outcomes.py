@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from procstop import Outcome, Reason, Rung, StopPolicy, start
+from procstop.model import Job, Limits
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher
-
-from procstop import Outcome, Reason, Rung, StopPolicy, start
-from procstop.model import Job, Limits
 
 
 def test_guest_that_returns_is_completed(engine: str, guests: Guests) -> None:

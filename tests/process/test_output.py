@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from procstop import Limits, Outcome, Reason, Rung
 from support import hosts
 from support.guests import Guests
 from support.running import ANY, PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher
-
-from procstop import Limits, Outcome, Reason, Rung
 
 LINE = b"0123456789012345678901234567890123456789012345678901234567890 x\n"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
+from procstop import Outcome, Reason, Rung
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
-
-from procstop import Outcome, Reason, Rung
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import threading
 from pathlib import Path
 
 import pytest
+
+import procstop
+from procstop import InvalidValue, Job, JobFileError, Limits, Outcome, Reason, Rung, StopPolicy
 from support import hosts
 from support.guests import Guests
 from support.places import ROOT
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher
-
-import procstop
-from procstop import InvalidValue, Job, JobFileError, Limits, Outcome, Reason, Rung, StopPolicy
 
 
 def test_run_module_returns_what_the_function_returned(engine: str, guests: Guests) -> None:

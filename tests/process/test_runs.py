@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+from procstop import Job, JobFileError, Limits, OnInterrupt, OnInterruptKind, Outcome, Reason, Rung, RunRecord, start
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_record, task
 from support.watching import Watcher
-
-from procstop import Job, JobFileError, Limits, OnInterrupt, OnInterruptKind, Outcome, Reason, Rung, RunRecord, start
 
 OK = Outcome.COMPLETED
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
+from procstop import Job, JobFileError, Outcome, Reason, Rung, Strategy, StrategyKind, start
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, task
 from support.watching import Watcher
-
-from procstop import Job, JobFileError, Outcome, Reason, Rung, Strategy, StrategyKind, start
 
 NEXT = StrategyKind.NEXT_N
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+
+from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, start
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher, is_gone, process_state, wait_until
-
-from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, start
 
 
 def test_blocked_host_function_is_terminated(engine: str, guests: Guests) -> None:

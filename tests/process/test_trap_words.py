@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.guests import Guests
-from support.running import run_guest
 
 from procstop import Outcome
+from support.guests import Guests
+from support.running import run_guest
 
 WORDS = {
     "traps": 'unreachable, in function 0 "deep"',

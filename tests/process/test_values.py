@@ -6,11 +6,11 @@ import math
 import struct
 
 import pytest
+
+from procstop import JobFileError, Outcome
 from support import hosts
 from support.guests import Guests
 from support.running import run_guest
-
-from procstop import JobFileError, Outcome
 
 
 def single(value: float) -> float:

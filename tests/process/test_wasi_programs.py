@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.guests import Guests
-from support.running import run_guest
 
 from procstop import Dir, JobFileError, Outcome, Stdin
+from support.guests import Guests
+from support.running import run_guest
 
 ROFS, NOENT, NOTCAPABLE, BADF, ACCES, PERM = 69, 44, 76, 8, 2, 63
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.places import GUESTS
-
 from procstop.preflight import read_sources
+from support.places import GUESTS
 
 
 class Guests:

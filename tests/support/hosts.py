@@ -318,7 +318,7 @@ def returns_too_much(value: int) -> int:
 
 def returns_none(value: Any) -> None:
     """Return nothing where something is due."""
-    return None
+    return
 
 
 def fails_once() -> None:

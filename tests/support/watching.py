@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 import psutil
-from support.places import WAIT_S
 
 from procstop.events import AttemptMoved, AttemptOver, AttemptStarted, Event, Output
+from support.places import WAIT_S
 
 
 class Watcher:
