@@ -37,7 +37,7 @@ def _check_count(key: str, value: int, *, least: int) -> None:
 
 def _path_text(key: str, value: StrPath) -> str:
     """Return a path as a text; refuse what is neither a text nor a path object."""
-    text = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: value)()
+    text: Any = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: value)()
     _check_text(key, text)
     return str(text)
 
