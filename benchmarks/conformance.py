@@ -69,7 +69,7 @@ def run_case(path: str, case: dict[str, Any], engine: str) -> tuple[str | None, 
         attempt = record.tasks[0].attempts[-1]
         stdout = ""
         if attempt.stdout.path:
-            with open(attempt.stdout.path, encoding="utf-8", errors="replace") as file:
+            with open(attempt.stdout.path, encoding="utf-8", errors="replace", newline="") as file:
                 stdout = file.read()
         seconds = (attempt.phases.start or 0) + (attempt.phases.run or 0)
         return judge(case, attempt, stdout, copy), seconds

@@ -52,7 +52,7 @@ def test_program_gets_arguments_after_two_dashes_and_our_standard_input(
     engine: str, guests: Guests, procstop_command: Procstop, tmp_path: Path
 ) -> None:
     answer = procstop_command("run", "--engine", engine, guests["prints_args"], "--", "--verbose", "-x", "7")
-    assert answer.stdout.splitlines() == [f"prints_args | {line}" for line in ("prints_args.wasm", "--verbose", "-x", "7")]
+    assert answer.stdout == "".join(f"prints_args | {one}\n" for one in ("prints_args.wasm", "--verbose", "-x", "7"))
     (tmp_path / "in.txt").write_text("line one\nline two")
     with open(tmp_path / "in.txt") as stdin:
         answer = procstop_command("run", "--engine", engine, guests["copies_stdin"], stdin=stdin)
@@ -291,7 +291,8 @@ def test_closed_standard_streams_are_survived(engine: str, guests: Guests, procs
 
 
 def test_check_finds_nothing_wrong_and_says_what_would_run(guests: Guests, procstop_command: Procstop) -> None:
-    text = job_of(guests, "auto", ("sum", "returns", 'call = "run"\nargs = [1, 2]'), ("tail", "two_memories", 'call = "run"'))
+    tail = ("tail", "two_memories", 'call = "run"')
+    text = job_of(guests, "auto", ("sum", "returns", 'call = "run"\nargs = [1, 2]'), tail)
     answer = procstop_command("check", procstop_command.job(text))
     assert (answer.code, answer.stderr) == (0, "")
     assert "2 tasks, nothing wrong" in answer.stdout

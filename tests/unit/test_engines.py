@@ -31,7 +31,7 @@ ONE = FuncType(("i32",), ())
         ("wasm trap: indirect call type mismatch", "indirect call type mismatch"),
         ("indirect call signature mismatch", "indirect call type mismatch"),
         ("integer divide by zero", "integer divide by zero"),
-        ("integer overflow", "integer overflow"),
+        ("wasm trap: integer overflow", "integer overflow"),
         ("wasm trap: invalid conversion to integer", "invalid conversion to integer"),
         ("unaligned atomic", "unaligned atomic"),
         ("something new\nwith a trace", "something new"),

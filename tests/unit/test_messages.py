@@ -221,6 +221,12 @@ def test_wrong_value_in_stopping_points_is_refused(key: str, values: list[Any]) 
         broken({**fields, "report": {**fields["report"], "stopping_points": points}})
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_value_that_json_does_not_have_is_refused(constant: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode(json.dumps(body_of(Final("a", FULL))).replace("2.5", constant).encode())
+
+
 def test_gap_that_is_no_number_is_refused() -> None:
     text = json.dumps(body_of(Final("a", FULL))).replace("0.25", "1e999")
     with pytest.raises(ProtocolError):

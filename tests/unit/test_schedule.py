@@ -130,6 +130,16 @@ def test_next_n_takes_what_needs_a_running_task_too() -> None:
     assert names(schedule.ended("b", True)) == ["c"]
 
 
+def test_failure_of_the_last_that_may_start_cancels_the_rest() -> None:
+    schedule = Schedule(alone("a", "b", "c"), 1)
+    schedule.next()
+    schedule.interrupt(next_n(1))
+    schedule.ended("a", False)
+    assert schedule.next() == "b"
+    assert names(schedule.ended("b", False)) == ["c"]
+    assert schedule.over
+
+
 def test_ignored_interrupt_changes_nothing() -> None:
     schedule = Schedule(alone("a", "b"), 9)
     assert schedule.interrupt(IGNORE) == []

@@ -321,10 +321,12 @@ def test_sleeper_that_may_go_on_sleeps_on_and_still_hears_its_descriptor(
 ) -> None:
     flag = flags(kind, 1)
     heard = threading.Event()
+    times: list[bool] = []
     sleep_point = flag._sleep_point
 
     def tell_that_it_heard(first: bool) -> None:
         sleep_point(first)
+        times.append(first)
         if not first:
             heard.set()
 
@@ -340,6 +342,8 @@ def test_sleeper_that_may_go_on_sleeps_on_and_still_hears_its_descriptor(
     assert flag.wait((pipe[0],), (), LONG_S) == ({pipe[0]}, set())
     thread.join()
     assert not flag.told() and flag.record().passed == 1
+    # It was woken once: it sleeps on, and does not spin.
+    assert times == [True, False]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
