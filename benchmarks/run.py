@@ -89,8 +89,12 @@ def memory(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "trivial.wat"), "w", encoding="ascii") as file:
             file.write(TRIVIAL)
-        one, many = (_supervisor_peak(folder, count) for count in (1, 1000 if rounds > 20 else 100))
-    print(f"memory     supervisor               1 task {one / 2**20:.1f} MiB   1,000 tasks {many / 2**20:.1f} MiB   ")
+        count = 1000 if rounds > 20 else 100
+        one, many = _supervisor_peak(folder, 1), _supervisor_peak(folder, count)
+    print(
+        f"memory     supervisor               1 task {one / 2**20:.1f} MiB   {count} tasks {many / 2**20:.1f} MiB   "
+        f"{many / one:.2f}x"
+    )
 
 
 def attempts(
