@@ -96,8 +96,9 @@ class Run:
 
     def _work(self) -> None:
         try:
-            self._record = self._supervisor.run()
-            self._supervisor.wait_for_observers()
+            with self._supervisor:
+                self._record = self._supervisor.run()
+                self._supervisor.wait_for_observers()
         except BaseException as error:
             self._error = error
         with self._lock:

@@ -51,7 +51,7 @@ def run_command(options: RunOptions) -> int:
     )
     supervisor = Supervisor(plan.job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True)
     try:
-        with handle_signals(supervisor):
+        with supervisor, handle_signals(supervisor):
             record = supervisor.run()
         # From here on Ctrl-C is an ordinary one: nothing of the run is left to be stopped.
         signal.signal(signal.SIGINT, signal.default_int_handler)

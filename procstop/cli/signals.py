@@ -49,9 +49,12 @@ def handle_signals(supervisor: Supervisor) -> Iterator[None]:
             before[number] = signal.signal(number, handler)
     # A parent may have had them ignored, and then the kernel would reap our workers for us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # The kernel may hand a signal to an observer's thread; Python's handler would then wait until the loop turns.
+    wakeup = signal.set_wakeup_fd(supervisor.wake_fd, warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -42,7 +42,7 @@ class Supervisor:
 
     `owns_process` says that this process has no children but ours, so that every orphan that comes to it is some
     worker's; otherwise only those that are known to be are touched. `observers` are told of everything, and change
-    nothing. `output_dir` must exist.
+    nothing. `output_dir` must exist. Close it at the end, or use it as a context manager.
     """
 
     def __init__(
@@ -99,7 +99,6 @@ class Supervisor:
             _Subreaper.leave()
             for fd in self._lifeline:
                 os.close(fd)
-            self._loop.close()
         tasks = tuple(self._tasks[name] for name in self._assignments)
         record = RunRecord(
             run=self.run_id,
@@ -113,6 +112,16 @@ class Supervisor:
         self._tell(events.RunOver(record))
         return record
 
+    def close(self) -> None:
+        """Release what the supervisor holds, once nobody can call it any more: signal handlers first of all."""
+        self._loop.close()
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def wait_for_observers(self, timeout: float | None = None) -> list[BaseException]:
         """Wait until observers were told everything, at most `timeout` seconds; return what they raised."""
         if self._announce is None:
@@ -124,6 +133,11 @@ class Supervisor:
         """Wait, at most `timeout` seconds, until observers were told all that has happened so far."""
         if self._announce is not None:
             self._announce.settle(timeout)
+
+    @property
+    def wake_fd(self) -> int:
+        """What to give to `signal.set_wakeup_fd`, so that a signal wakes the run whichever thread it hits."""
+        return self._loop.wake_fd
 
     # What others ask for; from any thread
 

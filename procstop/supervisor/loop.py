@@ -109,6 +109,11 @@ class Loop:
         except OSError:
             pass  # Full: the loop will wake anyway. Closed: the run is over.
 
+    @property
+    def wake_fd(self) -> int:
+        """A descriptor that wakes the loop when a byte is written to it; for `signal.set_wakeup_fd`."""
+        return self._wake_write
+
     def turn(self) -> None:
         """Wait for the next thing to happen, and make all calls that are due.
 

@@ -102,6 +102,11 @@ class Terminal:
         """Wait until a text was written to the terminal."""
         wait_until(lambda: text in self.text(), f"the terminal shows {text!r}; it shows {self.text()[-3000:]!r}")
 
+    def wait_until_running(self) -> None:
+        """Wait until the live view shows a guest that runs: its state, and for how long."""
+        shown = re.compile(r"  running +\S")
+        wait_until(lambda: shown.search(self.text()), f"a guest runs; the terminal shows {self.text()[-3000:]!r}")
+
     def told(self) -> str:
         """Return what the shell has told so far."""
         return self._told.decode()

@@ -39,7 +39,7 @@ def let_the_repeat_pass() -> None:
 
 def test_one_press_interrupts_and_says_what_the_next_will_do(engine: str, guests: Guests, tmp_path: Path) -> None:
     with Terminal(tmp_path, "run", guests["checks_slowly"], "--engine", engine, *LONG) as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         terminal.type(INTERRUPT)
         assert terminal.end() == 130
         assert "interrupted at stopping point" in terminal.text()
@@ -50,7 +50,7 @@ def test_one_press_interrupts_and_says_what_the_next_will_do(engine: str, guests
 
 def test_next_press_and_countdown_are_shown_while_it_stops(engine: str, guests: Guests, tmp_path: Path) -> None:
     with Terminal(tmp_path, "run", guests["asks_and_goes_on"], "--engine", engine, *LONG) as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         terminal.type(INTERRUPT)
         terminal.wait_for("interrupting what runs; no further task starts")
         terminal.wait_for("next press: terminate what still runs")
@@ -108,10 +108,11 @@ def test_workers_do_not_get_the_terminals_signals(engine: str, guests: Guests, t
     job = tmp_path / "job.toml"
     job.write_text(
         'on_interrupt = "finish-current"\n'
-        f'[[task]]\nname = "nap"\nmodule = "{guests["sleeps"]}"\ncall = "nap"\nargs = [1500000000]\nengine = "{engine}"\n'
+        f'[[task]]\nname = "nap"\nmodule = "{guests["sleeps"]}"\nengine = "{engine}"\n'
+        'call = "nap"\nargs = [1500000000]\n'
     )
     with Terminal(tmp_path, "run", job, "--report", "report.json") as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         terminal.type(INTERRUPT)
         terminal.wait_for("what runs may finish; no further task starts")
         assert terminal.end() == 0

@@ -22,7 +22,7 @@ def test_suspended_run_stands_still_and_goes_on(engine: str, guests: Guests, tmp
     """It is suspended for longer than its time limit, and still has what was left of it."""
     arguments = ("run", guests["spins"], "--engine", engine, f"--set=limits.time={TIME_LIMIT_S}s")
     with Terminal(tmp_path, *arguments, "--report", "report.json") as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         (worker,) = children(terminal.pid)
         terminal.type(SUSPEND)
         terminal.wait_until_told(f"stopped {int(signal.SIGTSTP)}")
@@ -53,7 +53,7 @@ def test_suspended_run_completes_with_its_limit_untouched(engine: str, guests: G
     """The nap is shorter than the limit, nap and pause together are longer."""
     arguments = ("run", guests["sleeps"], "--engine", engine, "--call", "nap", "--set=limits.time=20s")
     with Terminal(tmp_path, *arguments, "--report", "report.json", "1500000000") as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         terminal.type(SUSPEND)
         terminal.wait_until_told("stopped")
         terminal.continue_command()
@@ -63,7 +63,7 @@ def test_suspended_run_completes_with_its_limit_untouched(engine: str, guests: G
 
 def test_run_can_be_suspended_twice_and_then_stopped(engine: str, guests: Guests, tmp_path: Path) -> None:
     with Terminal(tmp_path, "run", guests["checks_slowly"], "--engine", engine, "--report", "report.json") as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         for count in (1, 2):
             terminal.type(SUSPEND)
             terminal.wait_until_told("stopped", count)
@@ -77,7 +77,7 @@ def test_run_can_be_suspended_twice_and_then_stopped(engine: str, guests: Guests
 
 def test_press_while_suspended_acts_when_the_run_goes_on(engine: str, guests: Guests, tmp_path: Path) -> None:
     with Terminal(tmp_path, "run", guests["checks_slowly"], "--engine", engine, "--report", "report.json") as terminal:
-        terminal.wait_for("running")
+        terminal.wait_until_running()
         terminal.type(SUSPEND)
         terminal.wait_until_told("stopped")
         # SIGTERM waits; a shell that ends its jobs sends SIGCONT after it.
