@@ -35,7 +35,7 @@ def _fit(name: str, number: int, kind: str, value: Value) -> Value:
             return _integer(value, _BITS[kind])
         if kind in ("f32", "f64"):
             return _float(value, kind)
-    except (ValueError, OverflowError, struct.error):
+    except (TypeError, ValueError, OverflowError, struct.error):
         raise GuestError(f"args: {name}: value {number} must be an {kind}, got {value!r}") from None
     raise GuestError(f"args: {name}: value {number} is of type {kind}, which cannot be given from outside")
 
@@ -53,6 +53,8 @@ def _integer(value: Value, bits: int) -> int:
 
 
 def _float(value: Value, kind: str) -> float:
+    if isinstance(value, bool):
+        raise ValueError
     number = float(value)
     if kind == "f32":
         number = float(struct.unpack("<f", struct.pack("<f", number))[0])

@@ -237,7 +237,7 @@ def _spawn_failed(attempt: Attempt, event: Event, now: float) -> Step:
 
 def _stop_pending(attempt: Attempt, event: Event, now: float) -> Step:
     assert isinstance(event, Stop)
-    return _over(replace(attempt, reason=event.reason), now, Outcome.CANCELLED)
+    return _over(replace(attempt, reason=event.reason), now, Outcome.CANCELLED, event.message)
 
 
 def _ready(attempt: Attempt, event: Event, now: float) -> Step:

@@ -11,7 +11,9 @@ The `Order` is not a message: the supervisor lays it ready in a file before it s
 from __future__ import annotations
 
 import json
+import math
 import struct
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Union
 
@@ -128,21 +130,25 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
-        """Return the messages that `data` completes; raise `ProtocolError` at the first that is wrong."""
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Take `data`; yield the messages that it completes, and raise `ProtocolError` at the first that is wrong.
+
+        What came before a wrong one counts, in whatever pieces it was read.
+        """
         self._buffer += data
-        messages = []
+        return self._messages()
+
+    def _messages(self) -> Iterator[Message]:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > MAX_MESSAGE:
                 raise ProtocolError(f"a message of {length} bytes; the most is {MAX_MESSAGE}")
             end = _LENGTH.size + length
             if len(self._buffer) < end:
-                break
+                return
             body = bytes(self._buffer[_LENGTH.size : end])
             del self._buffer[:end]
-            messages.append(decode(body))
-        return messages
+            yield decode(body)
 
     @property
     def pending(self) -> int:
@@ -239,6 +245,9 @@ def _read_values(values: Any) -> tuple[Value, ...] | None:
     _expect(isinstance(values, list) and len(values) <= MAX_VALUES, "values")
     for value in values:
         _expect(type(value) in (int, float, str), "values")
+        # The rest comes as texts: see `encode_value`.
+        _expect(type(value) is not int or abs(value) <= 2**53, "values")
+        _expect(type(value) is not float or math.isfinite(value), "values")
     return tuple(v.encode("utf-8", "replace").decode()[:MAX_TEXT] if type(v) is str else v for v in values)
 
 

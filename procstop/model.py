@@ -134,18 +134,18 @@ class StopPolicy:
 class Limits:
     """Caps on a guest; None is no cap. `start` and `time` in seconds, `output` in bytes per stream.
 
-    Starting counts until the guest is ready to run, compiling included; all guest code counts as time.
+    There is always a cap on starting, or a compiler that hangs could not be stopped. Starting counts until the guest
+    is ready to run, compiling included; all guest code counts as time.
     """
 
-    start: float | None = 300.0
+    start: float = 300.0
     time: float | None = None
     output: int | None = 100 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        for key in ("start", "time"):
-            value = getattr(self, key)
-            if value is not None:
-                _check_seconds(f"limits.{key}", value, zero=False)
+        _check_seconds("limits.start", self.start, zero=False)
+        if self.time is not None:
+            _check_seconds("limits.time", self.time, zero=False)
         if self.output is not None and (type(self.output) is not int or self.output <= 0):
             raise InvalidValue("limits.output", f"must be a number of bytes above 0, got {self.output!r}")
 
@@ -271,12 +271,18 @@ class Task:
         if not expect:
             raise InvalidValue("expect", "names no outcome, so nothing could be ok")
         for key in ("args", "dirs", "needs"):
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+            value = getattr(self, key)
+            # A text is a sequence too, of its letters, which nobody ever means.
+            if isinstance(value, (str, bytes)):
+                raise InvalidValue(key, f"must be a sequence, got {value!r}; write [{value!r}]")
+            object.__setattr__(self, key, tuple(value))
         if self.engine not in ENGINES:
             raise InvalidValue("engine", f"must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         _check_count("check_every", self.check_every, least=1)
         _check_count("retries", self.retries, least=0)
         for name, value in self.env.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise InvalidValue("env", f"names and values must be texts, got {name!r} = {value!r}")
             if not name or "=" in name or "\0" in name or "\0" in value:
                 raise InvalidValue("env", f"{name!r}: a name may not be empty or hold '=', neither part a NUL")
         seen = set()

@@ -81,16 +81,14 @@ class Schedule:
         """Take the next task to start now; None if there is none or no room for it."""
         if len(self._running) >= self._concurrency or self._budget == 0:
             return None
-        while self._queue:
-            task = self._queue.popleft()
-            # A task that was cancelled meanwhile is still in the queue.
-            if task in self._waiting:
-                self._waiting.discard(task)
-                self._running.add(task)
-                if self._budget is not None:
-                    self._budget -= 1
-                return task
-        return None
+        if not self._queue:
+            return None
+        task = self._queue.popleft()
+        self._waiting.discard(task)
+        self._running.add(task)
+        if self._budget is not None:
+            self._budget -= 1
+        return task
 
     def ended(self, task: str, ok: bool) -> list[Cancelled]:
         """A task that `next` gave is over; return those that can now never start."""

@@ -20,7 +20,6 @@ from procstop.jobfile.values import (
     Argument,
     Count,
     CText,
-    DefaultedTimeLimit,
     Engine,
     EnvName,
     Function,
@@ -32,6 +31,7 @@ from procstop.jobfile.values import (
     OutcomeWord,
     Positive,
     SizeLimit,
+    StartLimit,
     StrategyWord,
     Text,
     TimeLimit,
@@ -79,11 +79,11 @@ class StopTable(Table):
 
 
 class LimitsTable(Table):
-    """Caps on a guest; "none" lifts one that another file or the default sets."""
+    """Caps on a guest; "none" lifts one that another file or the default sets, but not `start`."""
 
-    start: DefaultedTimeLimit = _key(
+    start: StartLimit | None = _key(
         "How long an attempt may take until its guest is ready to run, compiling included.",
-        format_duration(Limits.start or 0),
+        format_duration(Limits.start),
     )
     time: TimeLimit = _key("How long the guest may run. No limit unless one is set.")
     output: SizeLimit = _key(
@@ -131,7 +131,7 @@ class ConfigTable(Table):
         OnInterrupt().kind.value,
     )
     stop: StopTable | None = _key('Graces of every task; a task may set its own. "0s" skips a rung.')
-    limits: LimitsTable | None = _key('Limits of every task; a task may set its own. "none" lifts a limit.')
+    limits: LimitsTable | None = _key('Limits of every task; a task may set its own. "none" lifts `time` or `output`.')
 
 
 class CommonTaskTable(Table):

@@ -121,7 +121,16 @@ def _limit(parse: Callable[[object], float], no_limit: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-DefaultedTimeLimit = Annotated[float | None, _limit(parse_duration, 'write "none"'), _duration_schema("none|")]
+def _start_limit(value: object) -> float:
+    if value == "none":
+        raise ValueError('cannot be lifted: a compiler that hangs would never be stopped; give a long one, as "1h"')
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise ValueError(f"must be above 0, got {show(value)}")
+    return seconds
+
+
+StartLimit = Annotated[float, BeforeValidator(_start_limit), _duration_schema()]
 """Seconds above 0, or None; for a limit that has a default, which leaving it out would bring back."""
 TimeLimit = Annotated[float | None, _limit(parse_duration, "leave it out"), _duration_schema("none|")]
 SizeLimit = Annotated[

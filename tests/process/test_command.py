@@ -236,9 +236,7 @@ def test_report_can_go_to_standard_output(engine: str, guests: Guests, procstop_
 # Streams that are closed
 
 
-def test_reader_that_left_costs_nothing_but_the_output(
-    engine: str, guests: Guests, procstop_command: Procstop
-) -> None:
+def test_reader_that_left_costs_nothing_but_the_output(engine: str, guests: Guests, procstop_command: Procstop) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
@@ -252,9 +250,7 @@ def test_reader_that_left_costs_nothing_but_the_output(
     assert answer.code in (0, 1)
 
 
-def test_reader_that_stands_still_does_not_stop_a_stop(
-    engine: str, guests: Guests, procstop_command: Procstop
-) -> None:
+def test_reader_that_stands_still_does_not_stop_a_stop(engine: str, guests: Guests, procstop_command: Procstop) -> None:
     """Nobody reads our output, which fills its pipe; the guest's time limit holds all the same."""
     read, write = os.pipe()
     command = procstop_command.start(
@@ -371,9 +367,7 @@ def test_each_makes_a_task_of_every_match(
     assert "copy[in/b.txt] | this is b" in answer.stdout
 
 
-def test_task_option_runs_a_task_and_what_it_needs(
-    engine: str, guests: Guests, procstop_command: Procstop
-) -> None:
+def test_task_option_runs_a_task_and_what_it_needs(engine: str, guests: Guests, procstop_command: Procstop) -> None:
     text = job_of(
         guests,
         engine,

@@ -70,7 +70,7 @@ class Terminal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is not None:
-            print(self.text())
+            print(self.text()[-5000:])
         os.close(self._hear)
         if "over" not in self.told() and "started" in self.told():
             subprocess.run(["kill", "-KILL", str(self.pid)], check=False, capture_output=True)
@@ -102,10 +102,10 @@ class Terminal:
         """Wait until a text was written to the terminal."""
         wait_until(lambda: text in self.text(), f"the terminal shows {text!r}; it shows {self.text()[-3000:]!r}")
 
-    def wait_until_running(self) -> None:
-        """Wait until the live view shows a guest that runs: its state, and for how long."""
+    def wait_until_running(self, since: int = 0) -> None:
+        """Wait until the live view shows a guest that runs, later than the first `since` characters."""
         shown = re.compile(r"  running +\S")
-        wait_until(lambda: shown.search(self.text()), f"a guest runs; the terminal shows {self.text()[-3000:]!r}")
+        wait_until(lambda: shown.search(self.text(), since), f"a guest runs; the end is {self.text()[-1000:]!r}")
 
     def told(self) -> str:
         """Return what the shell has told so far."""

@@ -38,7 +38,7 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
     [
         ('limits.time = "0s"', 'limits.time: must be above 0, got "0s"; leave it out for no limit'),
         ("limits.time = 5", 'limits.time: a duration needs a unit, got 5; write "5s"'),
-        ('limits.start = "0s"', 'limits.start: must be above 0, got "0s"; write "none" for no limit'),
+        ('limits.start = "0s"', 'limits.start: must be above 0, got "0s"'),
         ('limits.output = "0B"', 'limits.output: must be above 0, got "0B"; write "none" for no limit'),
         ('limits.tme = "1s"', 'limits.tme: unknown key; did you mean "limits.time"?'),
         (

@@ -66,10 +66,10 @@ def test_layers_are_merged_key_by_key(user_file: Path) -> None:
 
 
 def test_none_lifts_a_limit_that_an_earlier_layer_sets(user_file: Path) -> None:
-    user_file.write_text('[limits]\ntime = "5s"\nstart = "none"')
+    user_file.write_text('[limits]\ntime = "5s"\noutput = "1B"')
     job = load('[limits]\noutput = "none"\n' + TASK + 'limits.time = "none"')
-    assert job.limits == Limits(start=None, time=5.0, output=None)
-    assert job.tasks[0].limits == Limits(start=None, time=None, output=None)
+    assert job.limits == Limits(time=5.0, output=None)
+    assert job.tasks[0].limits == Limits(time=None, output=None)
     assert load(TASK, "limits.time=none").limits.time is None
 
 

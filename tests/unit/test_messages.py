@@ -71,7 +71,7 @@ def broken(fields: Any) -> None:
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_message_comes_out_as_it_went_in(message: Message) -> None:
-    assert Decoder().feed(encode(message)) == [message]
+    assert list(Decoder().feed(encode(message))) == [message]
 
 
 def test_messages_come_out_whatever_pieces_they_are_read_in() -> None:
@@ -87,15 +87,15 @@ def test_messages_come_out_whatever_pieces_they_are_read_in() -> None:
 @pytest.mark.parametrize("left", [1, 3, 4, 5, -1])
 def test_unfinished_message_waits_for_its_rest(left: int) -> None:
     data, decoder = encode(MESSAGES[-1]), Decoder()
-    assert decoder.feed(data[:left]) == []
+    assert list(decoder.feed(data[:left])) == []
     assert decoder.pending == len(data[:left])
-    assert decoder.feed(data[left:]) == [MESSAGES[-1]]
+    assert list(decoder.feed(data[left:])) == [MESSAGES[-1]]
 
 
 def test_length_beyond_the_most_is_refused_before_the_rest_comes() -> None:
     with pytest.raises(ProtocolError, match=str(MAX_MESSAGE + 1)):
-        Decoder().feed(struct.pack(">I", MAX_MESSAGE + 1))
-    assert Decoder().feed(struct.pack(">I", MAX_MESSAGE)) == []
+        list(Decoder().feed(struct.pack(">I", MAX_MESSAGE + 1)))
+    assert list(Decoder().feed(struct.pack(">I", MAX_MESSAGE))) == []
 
 
 def test_message_that_would_be_too_long_is_not_encoded() -> None:
@@ -142,7 +142,7 @@ def test_body_that_is_no_message_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(body)
     with pytest.raises(ProtocolError):
-        Decoder().feed(frame(body))
+        list(Decoder().feed(frame(body)))
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, 1.0, True, [1]])
@@ -372,7 +372,7 @@ def test_arbitrary_bytes_raise_nothing_but_protocol_error(pieces: list[bytes]) -
     decoder = Decoder()
     try:
         for piece in pieces:
-            decoder.feed(piece)
+            list(decoder.feed(piece))
     except ProtocolError:
         pass
 
@@ -403,7 +403,7 @@ def test_arbitrary_json_in_a_report_is_refused_or_made_safe(report: Report, key:
         return
     assert isinstance(message, Final)
     # Whatever was let through can be sent on and comes out the same.
-    assert Decoder().feed(encode(message)) == [safe(message)]
+    assert list(Decoder().feed(encode(message))) == [safe(message)]
 
 
 @given(messages, st.data())
@@ -411,6 +411,21 @@ def test_changed_byte_raises_nothing_but_protocol_error(message: Message, data: 
     changed = bytearray(encode(message))
     changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     try:
-        Decoder().feed(bytes(changed))
+        list(Decoder().feed(bytes(changed)))
     except ProtocolError:
         pass
+
+
+def test_what_came_before_a_wrong_message_counts_in_whatever_pieces_it_was_read() -> None:
+    decoder, found = Decoder(), []
+    with pytest.raises(ProtocolError):
+        for message in decoder.feed(encode(MESSAGES[-1]) + frame(b"garbage")):
+            found.append(message)
+    assert found == [MESSAGES[-1]]
+
+
+@pytest.mark.parametrize("value", ["1e999", "9" * 30, str(2**53 + 1)])
+def test_number_that_should_have_come_as_a_text_is_refused(value: str) -> None:
+    body = json.dumps(body_of(Final("a", Report(Outcome.COMPLETED, values=("HERE",)))))
+    with pytest.raises(ProtocolError):
+        decode(body.replace('"HERE"', value).encode())

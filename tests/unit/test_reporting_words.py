@@ -84,7 +84,7 @@ EVERY = list(itertools.product(Outcome, [None, *Reason], [None, *Rung]))
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["bare", "full"])
-@pytest.mark.parametrize("limits", [None, Limits(None, None, None), Limits(1, 2, 3)], ids=repr)
+@pytest.mark.parametrize("limits", [None, Limits(time=None, output=None), Limits(1, 2, 3)], ids=repr)
 def test_every_outcome_reason_and_rung_has_a_sentence(full: bool, limits: Limits | None) -> None:
     facts: dict[str, Any] = {}
     if full:
