@@ -21,6 +21,9 @@ from procstop.preflight import prepare
 from procstop.records import RunRecord, TaskRecord
 from procstop.supervisor import Supervisor
 
+_OBSERVERS_S = 5.0
+"""How long the end of a run waits for observers."""
+
 
 class Run:
     """A run that goes on in the background. As a context manager it is stopped at the end of the block."""
@@ -64,15 +67,7 @@ class Run:
 
         KeyboardInterrupt is raised on only when nothing is left of the run; each further one climbs the ladder.
         """
-        interrupted: KeyboardInterrupt | None = None
-        while not self._over.is_set():
-            try:
-                self._over.wait()
-            except KeyboardInterrupt as error:
-                interrupted = interrupted or error
-                self._supervisor.press()
-        if interrupted is not None:
-            raise interrupted
+        self._wait_climbing()
         if self._error is not None:
             raise self._error
         if self._record is None:
@@ -85,7 +80,20 @@ class Run:
     def __exit__(self, *_: object) -> None:
         if not self.over:
             self.stop()
-        self._thread.join()
+        self._wait_climbing()
+        self._thread.join(_OBSERVERS_S)
+
+    def _wait_climbing(self) -> None:
+        """Wait until it is over; every Ctrl-C meanwhile is a press, and the first is raised at the end."""
+        interrupted: KeyboardInterrupt | None = None
+        while not self._over.is_set():
+            try:
+                self._over.wait()
+            except KeyboardInterrupt as error:
+                interrupted = interrupted or error
+                self._supervisor.press()
+        if interrupted is not None:
+            raise interrupted
 
     def _when_over(self, callback: Any) -> None:
         with self._lock:
@@ -98,7 +106,8 @@ class Run:
         try:
             with self._supervisor:
                 self._record = self._supervisor.run()
-                self._supervisor.wait_for_observers()
+                # Observers are told all, unless one is stuck: nobody waits for that.
+                self._supervisor.wait_for_observers(_OBSERVERS_S)
         except BaseException as error:
             self._error = error
         with self._lock:
@@ -116,7 +125,10 @@ def start(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | Non
     plan = prepare(job).check()
     if output_dir is not None:
         output_dir = os.path.abspath(output_dir)
-        os.makedirs(output_dir, exist_ok=True)
+        try:
+            os.makedirs(output_dir, exist_ok=True)
+        except OSError as error:
+            raise InvalidValue("output_dir", f"cannot make {output_dir!r}: {error.strerror}") from None
     return Run(Supervisor(job, plan.assignments, observers=tuple(observers), output_dir=output_dir))
 
 
@@ -163,7 +175,11 @@ async def run_async(job: Job, *, observers: Iterable[Observer] = (), output_dir:
 
 
 def run_module(module: str | os.PathLike[str], call: str = "_start", *args: Any, **options: Any) -> TaskRecord:
-    """Run one module: `run_module("add.wat", "run", 1, 7).values`. `options` are those of `Task`."""
+    """Run one module: `run_module("add.wat", "run", 1, 7).values`.
+
+    `options` are those of `Task`, and `observers` and `output_dir` as in `start`.
+    """
+    around = {key: options.pop(key) for key in ("observers", "output_dir") if key in options}
     name = os.path.splitext(os.path.basename(os.fspath(module)))[0] or "module"
     task = Task(name, os.fspath(module), call, args, **options)
-    return run(Job(name, [task])).tasks[0]
+    return run(Job(name, [task]), **around).tasks[0]

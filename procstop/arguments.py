@@ -16,6 +16,7 @@ INITIALIZE = "_initialize"
 """What a reactor exports to be called once before anything else."""
 
 _BITS = {"i32": 32, "i64": 64}
+_NUMBERS = ("i32", "i64", "f32", "f64")
 
 
 def fit_arguments(name: str, type: FuncType, args: Sequence[Value]) -> tuple[Value, ...]:
@@ -80,6 +81,9 @@ def fit_call(info: ModuleInfo, call: str, args: Sequence[Value]) -> tuple[FuncTy
         names = ", ".join(f'"{name}"' for name in list(functions)[:8])
         more = f" and {len(functions) - 8} more" if len(functions) > 8 else ""
         raise GuestError(f'call: the module exports no function "{call}"; it has {names}{more}')
+    odd = [result for result in type.results if result not in _NUMBERS]
+    if odd:
+        raise GuestError(f"call: {call} returns {', '.join(odd)}; procstop hands over {', '.join(_NUMBERS)} only")
     if call != START:
         return type, fit_arguments(call, type, args)
     if type != FuncType((), ()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import operator
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -31,8 +32,15 @@ class Guest:
         self._engine = engine
         self.checkpoint = flag.checkpoint
         self.interrupted = flag.interrupted
-        self.progress = flag.progress
+        self._progress = flag.progress
         self.sleep = lambda seconds: flag.wait((), (), seconds) and None
+
+    def progress(self, done: int, total: int) -> None:
+        """Pass a stopping point and show progress; whole numbers of 64 bits, as a guest's own are."""
+        for number in (done, total):
+            if not -(2**63) <= operator.index(number) < 2**63:
+                raise OverflowError(f"progress takes whole numbers of 64 bits, got {number}")
+        self._progress(operator.index(done), operator.index(total))
 
     def read(self, pointer: int, length: int) -> bytes:
         """Copy bytes out of the guest's memory; raise `IndexError` outside of it."""

@@ -90,10 +90,11 @@ class Deadline:
 class Gone:
     """The worker was reaped, its tree is gone and its pipes are drained.
 
+    `wait` is None if somebody else reaped it: then only what we sent it can tell what ended it.
     `ended_at` is the instant at which its end was first seen.
     """
 
-    wait: tuple[str, int]
+    wait: tuple[str, int] | None
     ended_at: float
 
 
@@ -335,8 +336,12 @@ def _gone(attempt: Attempt, event: Event, now: float) -> Step:
     return replace(over, outcome=outcome, wait=event.wait), ()
 
 
-def _verdict(attempt: Attempt, wait: tuple[str, int]) -> Outcome:
+def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
     """Judge a worker that left no report by what we sent it and what the kernel says ended it."""
+    if wait is None:
+        if Action.KILL in attempt.sent:
+            return Outcome.KILLED
+        return Outcome.TERMINATED if Action.TERMINATE in attempt.sent else Outcome.CRASHED
     how, number = wait
     if how == "signal":
         if number == signal.SIGKILL and Action.KILL in attempt.sent:

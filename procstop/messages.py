@@ -2,7 +2,7 @@
 
 A message is a length (4 bytes, big-endian) and that many bytes of JSON, at most `MAX_MESSAGE`: an object with
 the format's version, a type, and the id of the attempt that it is about. The supervisor sends `Interrupt` on the
-control pipe. The worker sends `Ready`, `Beat` and one `Final` on the report pipe; those are untrusted, and
+control pipe. The worker sends `Guarded`, `Ready`, `Beat` and one `Final` on the report pipe; those are untrusted, and
 whatever is not exactly as described here raises `ProtocolError`.
 
 The `Order` is not a message: the supervisor lays it ready in a file before it starts the worker.
@@ -42,6 +42,13 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
+class Guarded:
+    """The worker cannot outlive its supervisor any more; the first thing that it says."""
+
+    attempt: str
+
+
+@dataclass(frozen=True)
 class Ready:
     """The guest is about to run; `interruptible` tells whether it can reach a stopping point."""
 
@@ -67,7 +74,7 @@ class Final:
     report: Report
 
 
-Message = Union[Interrupt, Ready, Beat, Final]
+Message = Union[Interrupt, Guarded, Ready, Beat, Final]
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,8 @@ def decode(body: bytes) -> Message:
     _expect(isinstance(attempt, str) and 0 < len(attempt) <= 200, "attempt")
     if kind == "interrupt" and not fields:
         return Interrupt(attempt)
+    if kind == "guarded" and not fields:
+        return Guarded(attempt)
     if kind == "ready" and set(fields) == {"interruptible"}:
         _expect(type(fields["interruptible"]) is bool, "interruptible")
         return Ready(attempt, fields["interruptible"])

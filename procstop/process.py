@@ -40,17 +40,32 @@ main()
 # A worker's guards come before all else that it imports: a supervisor may die in the meantime.
 _GUARD = "from procstop.containment import guard\nguard(sys.argv)"
 _FREEZE_ROUNDS = 50
+# Some Pythons do not even start without it; nothing else of the environment reaches a worker.
+_LOADER = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+
+
+def _has_pidfds() -> bool:
+    """Tell whether this kernel gives pidfds, and whatever confines us allows them."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+HAS_PIDFDS = _has_pidfds()
 
 
 @dataclass
 class Ended:
     """How a worker ended: ("exit", code) or ("signal", number), its CPU seconds and peak memory in bytes.
 
+    `wait` and `cpu_s` are None if somebody else reaped it, as the kernel does where SIGCHLD is ignored.
     `peak_memory_bytes` is None where the kernel's figure could be the supervisor's own, from before the exec.
     """
 
-    wait: tuple[str, int]
-    cpu_s: float
+    wait: tuple[str, int] | None
+    cpu_s: float | None
     peak_memory_bytes: int | None
 
 
@@ -58,7 +73,8 @@ class Ended:
 class Worker:
     """A child process that hosts one attempt, and the supervisor's ends of its pipes.
 
-    `pidfd` is None where the system has none; then `reap` has to be asked now and then.
+    `pidfd` is None where the system has none; then `reap` has to be asked now and then. `guarded` is set once the
+    worker has said that its guards are on: one that is stopped before could not put them on, and would stay for ever.
     """
 
     pid: int
@@ -69,6 +85,7 @@ class Worker:
     stderr: int
     pidfd: int | None
     popen: subprocess.Popen[bytes]
+    guarded: bool = False
     ended: Ended | None = None
     _seen: dict[int, psutil.Process] = field(default_factory=dict)
 
@@ -79,8 +96,8 @@ class Worker:
                 pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             except ChildProcessError:
                 # Somebody else waited for our child. Its end is all that is known.
-                self.ended = Ended(("exit", 255), 0.0, None)
-                self.popen.returncode = 255
+                self.ended = Ended(None, None, None)
+                self.popen.returncode = 0
                 return self.ended
             if pid:
                 code = os.waitstatus_to_exitcode(status)
@@ -97,7 +114,10 @@ class Worker:
         """Signal the worker itself; nothing happens once it was reaped."""
         if self.ended is None:
             try:
-                os.kill(self.pid, number)
+                if self.pidfd is not None:
+                    signal.pidfd_send_signal(self.pidfd, number)  # type: ignore[attr-defined,unused-ignore]
+                else:
+                    os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
 
@@ -111,6 +131,13 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL to the whole tree. It is frozen first, so that nothing is born while it dies."""
+        try:
+            if self.guarded:
+                self._kill_descendants()
+        finally:
+            self.signal(signal.SIGKILL)
+
+    def _kill_descendants(self) -> None:
         self.signal(signal.SIGSTOP)
         members: dict[int, psutil.Process] = {}
         for _ in range(_FREEZE_ROUNDS):
@@ -122,10 +149,9 @@ class Worker:
                 members[member.pid] = member
         for member in members.values():
             send(member, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop the whole tree in its tracks."""
+        """Stop the whole tree in its tracks. Only once it is `guarded`."""
         self.signal(signal.SIGSTOP)
         for member in self.descendants():
             send(member, signal.SIGSTOP)
@@ -198,7 +224,7 @@ def spawn_worker(token: str, order: bytes, *, module: int, stdin: int, lifeline:
                 stdout=out_write,
                 stderr=err_write,
                 pass_fds=passed,
-                env={TOKEN: token},
+                env={TOKEN: token, **_LOADER},
                 start_new_session=True,
             )
     except OSError as error:
@@ -209,8 +235,17 @@ def spawn_worker(token: str, order: bytes, *, module: int, stdin: int, lifeline:
         os.close(fd)
     for fd in (control_write, report_read, out_read, err_read):
         os.set_blocking(fd, False)
-    pidfd = os.pidfd_open(popen.pid) if hasattr(os, "pidfd_open") else None
-    return Worker(popen.pid, token, control_write, report_read, out_read, err_read, pidfd, popen)
+    worker = Worker(popen.pid, token, control_write, report_read, out_read, err_read, None, popen)
+    if HAS_PIDFDS:
+        try:
+            worker.pidfd = os.pidfd_open(popen.pid)
+        except OSError as error:
+            # A worker that cannot be watched must not run.
+            popen.kill()
+            popen.wait()
+            worker.close()
+            raise SpawnError(f"cannot watch a worker: {error.strerror}") from error
+    return worker
 
 
 def python_command(module: str, first: str = "") -> list[str]:
@@ -274,10 +309,10 @@ def descendants(pid: int) -> list[psutil.Process]:
                     waiting.append(child)
                     try:
                         found.append(psutil.Process(child))
-                    except psutil.Error:
+                    except (OSError, psutil.Error):
                         continue
-    except psutil.Error:
-        pass
+    except (OSError, psutil.Error):
+        pass  # Out of descriptors, say. The worker itself is signalled all the same.
     return found
 
 
@@ -287,16 +322,19 @@ def adopted(known: Collection[int], owners: Sequence[Worker] | None) -> list[psu
     With `owners`, only those that were one of these workers' descendants: this process may have children of its own
     that are none of our business. Without, all of them.
     """
-    pids = linux.children(os.getpid())
-    if pids is None:
-        pids = [child.pid for child in psutil.Process().children()]
     orphans = []
+    try:
+        pids = linux.children(os.getpid())
+        if pids is None:
+            pids = [child.pid for child in psutil.Process().children()]
+    except (OSError, psutil.Error):
+        return []
     for pid in pids:
         if pid in known:
             continue
         try:
             orphan = psutil.Process(pid)
-        except psutil.Error:
+        except (OSError, psutil.Error):
             continue
         if owners is None or any(owner.owns(orphan) for owner in owners):
             orphans.append(orphan)
@@ -317,7 +355,7 @@ def remove_orphans(orphans: Sequence[psutil.Process]) -> None:
 def send(process: psutil.Process, number: int) -> None:
     """Signal exactly this process: never another one that got its pid later."""
     try:
-        if hasattr(os, "pidfd_open"):
+        if HAS_PIDFDS:
             fd = os.pidfd_open(process.pid)
             try:
                 # Still there with its start time after the pidfd was opened: so the pidfd is it.
@@ -342,7 +380,7 @@ def run_helper(module: str, request: bytes, *, timeout: float) -> bytes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={},
+            env=_LOADER,
             start_new_session=True,
         )
     except OSError as error:
@@ -363,4 +401,7 @@ def run_helper(module: str, request: bytes, *, timeout: float) -> bytes:
 
 def readable(fd: int) -> bool:
     """Tell whether a descriptor has something to read now, its end included."""
-    return bool(select.select((fd,), (), (), 0)[0])
+    # Not select(): it knows no descriptor above 1023.
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))

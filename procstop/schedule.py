@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from procstop.model import OnInterrupt, OnInterruptKind, Outcome
 from procstop.records import AttemptRecord
 
+STOPPED_RUN = "the run was stopped"
+"""Why a task was cancelled that would have started otherwise."""
 _NEVER_RETRIED = frozenset({Outcome.REJECTED, Outcome.CANCELLED, Outcome.LOST})
 
 
@@ -117,7 +119,7 @@ class Schedule:
         """Once nothing may start any more, cancel all that waits."""
         if self._budget != 0:
             return []
-        return self._cancel(self._waiting, "the run was stopped")
+        return self._cancel(self._waiting, STOPPED_RUN)
 
     def _cancel(self, tasks: Iterable[str], why: str) -> list[Cancelled]:
         # In the order of the job, whatever set they come from.
@@ -131,7 +133,9 @@ class Schedule:
         reached = deque([task])
         while reached:
             name = reached.popleft()
-            found = self._cancel(self._dependents.get(name, ()), f'task "{name}", which it needs, did not complete')
+            found = self._cancel(
+                self._dependents.get(name, ()), f'task "{name}", which it needs, did not end as expected'
+            )
             cancelled += found
             reached += [one.task for one in found]
         return cancelled + self._spent()

@@ -43,6 +43,10 @@ class Exit(Leave):
     """It leaves by its own call. Host functions may raise it too: `raise Exit(3)`, `raise Exit(message="done")`."""
 
     def __init__(self, code: int | None = None, message: str | None = None, *, proc_exit: bool = False) -> None:
+        if code is not None and (type(code) is not int or not 0 <= code < 2**32):
+            raise ValueError(f"an exit code is a whole number from 0 to 4294967295, got {code!r}")
+        if message is not None and not isinstance(message, str):
+            raise TypeError(f"an exit message is a text, got {message!r}")
         super().__init__(code, message)
         self.code = code
         self.message = message

@@ -19,6 +19,8 @@ This side imports the standard library and an engine, nothing else.
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import select
 import signal
@@ -31,7 +33,7 @@ from typing import Any, NoReturn
 from procstop import arguments, containment, hosting, linking, linux, messages
 from procstop.engines import Engine, GuestTrap, HostFunction, load
 from procstop.errors import EngineError, GuestError
-from procstop.messages import Beat, Decoder, Final, Interrupt, Order, ProtocolError, Ready, cut_text
+from procstop.messages import Beat, Decoder, Final, Guarded, Interrupt, Order, ProtocolError, Ready, cut_text
 from procstop.model import Outcome, StrategyKind
 from procstop.module import FuncType, ModuleInfo, read_module
 from procstop.records import Report
@@ -50,11 +52,15 @@ def main() -> NoReturn:
     order_fd, module_fd, control, report = map(int, sys.argv[1:5])
     order = messages.decode_order(_read_whole(order_fd))
     channel = Channel(order.attempt, control, report)
+    channel.say_guarded()
     try:
         outcome = _host(order, _read_whole(module_fd), channel)
     except BaseException as error:
         outcome = Report(Outcome.CRASHED, message=f"the worker failed: {_spell(error)}")
     channel.finish(outcome)
+    if order.host is not None or order.host_functions:
+        # Files that host functions have open are theirs to keep: have what is buffered written.
+        _flush_files()
     _kill_children()
     # Nothing that a host module registered or left running may hold the worker up.
     os._exit(0)
@@ -73,9 +79,9 @@ def _host(order: Order, data: bytes, channel: Channel) -> Report:
         engine.compile(data)
         del data
         channel.open(flag, interruptible)
-        ready = True
         flag.restart_gap()
         engine.instantiate(functions)
+        ready = True
         if arguments.INITIALIZE in info.exports and order.call not in (arguments.INITIALIZE, arguments.START):
             engine.call(arguments.INITIALIZE, FuncType((), ()), ())
         values = engine.call(order.call, type, args)
@@ -88,7 +94,8 @@ def _host(order: Order, data: bytes, channel: Channel) -> Report:
     except HostError as error:
         outcome = Report(Outcome.HOST_ERROR, message=_spell(error.error))
     except (GuestError, EngineError) as error:
-        outcome = Report(Outcome.REJECTED, message=str(error))
+        # Once the guest has run, it was not rejected, whatever it was that it could not get.
+        outcome = Report(Outcome.HOST_ERROR if ready else Outcome.REJECTED, message=str(error))
     else:
         outcome = Report(Outcome.COMPLETED, values=tuple(_portable(value) for value in values))
     if flag.told() and outcome.outcome in (Outcome.COMPLETED, Outcome.EXITED) and ready:
@@ -189,6 +196,10 @@ class Channel:
         self._finished = False
         os.set_blocking(report, False)
 
+    def say_guarded(self) -> None:
+        """Say that the guards are on, as `containment.guard` has put them on before all else."""
+        self._send(messages.encode(Guarded(self._attempt)))
+
     def open(self, flag: StopFlag, interruptible: bool) -> None:
         """Say that the guest is about to run, and listen from now on."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -215,7 +226,9 @@ class Channel:
             try:
                 view = view[os.write(self._report, view) :]
             except BlockingIOError:
-                select.select((), (self._report,), ())
+                poller = select.poll()
+                poller.register(self._report, select.POLLOUT)
+                poller.poll()
             except OSError:
                 return  # The supervisor has closed its end: it wants to hear no more.
 
@@ -251,6 +264,15 @@ class Channel:
                     self._beat(*state)
 
 
+def _flush_files() -> None:
+    for thing in gc.get_objects():
+        if isinstance(thing, io.IOBase) and not thing.closed:
+            try:
+                thing.flush()
+            except (OSError, ValueError):
+                pass  # Full, or closed by a thread meanwhile: the report has been sent.
+
+
 def _kill_children() -> None:
     """Kill what host functions started and left: as their subreaper this worker sees all of it."""
     while children := linux.children(os.getpid()):
@@ -278,7 +300,11 @@ def _portable(value: Any) -> Any:
 
 
 def _spell(error: BaseException) -> str:
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:
+        # An exception of a host module may be unable to say what it is.
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -7,6 +7,7 @@ something is lost; 124 a limit stopped a task and nothing else went wrong; 130 t
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from procstop.errors import ProcstopError
@@ -18,6 +19,10 @@ _FAULT = 3
 
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code, never a traceback."""
+    # While modules are imported Ctrl-C just ends us: there is nothing yet to be stopped, and nothing to explain.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed_streams()
     try:
         check_platform()
@@ -25,8 +30,10 @@ def main() -> None:
         sys.exit(f"procstop: {error}")
     # Only now: what follows needs modules that Windows does not have.
     from procstop.cli.app import app
-    from procstop.cli.complain import complain, complain_of_fault
+    from procstop.cli.complain import complain, complain_of_fault, say
 
+    if not ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     code = _FAULT
     try:
         app(prog_name="procstop", standalone_mode=True)
@@ -39,6 +46,10 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
+        code = 1
+    except OSError as error:
+        # Standard output that is full, say. A fault of procstop's would be an error of another kind.
+        say(f"error: {error}")
         code = 1
     except Exception as error:
         complain_of_fault(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from procstop.jobfile import load_job, single_job
 from procstop.model import Dir, Job, Stdin
 from procstop.preflight import load_plan
 from procstop.records import RunRecord
-from procstop.reporting import Reporter, check_report_path, make_reporter, write_report
+from procstop.reporting import RawOutput, Reporter, check_report_path, make_reporter, write_report
+from procstop.reporting.text import printable
 from procstop.supervisor import Supervisor
 from procstop.supervisor.verdict import FAULT, OK
 
@@ -44,18 +46,25 @@ def run_command(options: RunOptions) -> int:
     """Run, report, return the exit code. Raise `ProcstopError` for what the user must mend first."""
     plan = load_plan(lambda: make_job(options))
     if options.report is not None:
-        check_report_path(options.report)
+        check_report_path(options.report, _inputs(options, plan.job))
     output_dir = None if options.output_dir is None else _make_directory(options.output_dir)
+    raw = _raw_output(options)
     reporter = make_reporter(
-        quiet=options.quiet, stdout=sys.stdout, stderr=sys.stderr, show_output=options.output_dir is None
+        quiet=options.quiet,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        show_output=options.output_dir is None and raw is None,
+        plain=raw is not None,
     )
-    supervisor = Supervisor(plan.job, plan.assignments, observers=[reporter], output_dir=output_dir, owns_process=True)
+    # What the guest wrote comes before what is said of its end.
+    observers = [reporter] if raw is None else [raw, reporter]
+    supervisor = Supervisor(plan.job, plan.assignments, observers=observers, output_dir=output_dir, owns_process=True)
     try:
         with supervisor, handle_signals(supervisor):
             record = supervisor.run()
         # From here on Ctrl-C is an ordinary one: nothing of the run is left to be stopped.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return _finish(record, supervisor, reporter, options.report)
+        return _finish(record, supervisor, reporter, raw, options.report)
     finally:
         reporter.close()
 
@@ -100,7 +109,31 @@ def is_module(path: Path) -> bool:
     return start.startswith(b"\0asm") or start.lstrip().startswith((b"(module", b"(;"))
 
 
-def _finish(record: RunRecord, supervisor: Supervisor, reporter: Reporter, report: Path | None) -> int:
+def _raw_output(options: RunOptions) -> RawOutput | None:
+    """Make a filter of a lone module whose output is piped on or kept in a file; None where people read it."""
+    if not is_module(options.target) or options.output_dir is not None or sys.stdout.isatty():
+        return None
+    return RawOutput(stdout=sys.stdout, stderr=sys.stderr, values=options.call is not None)
+
+
+def _inputs(options: RunOptions, job: Job) -> Iterator[tuple[str, str]]:
+    """Give the files that a run reads, each with what it is."""
+    lone = is_module(options.target)
+    yield str(options.target), "the module" if lone else "the job file"
+    if options.config is not None:
+        yield str(options.config), "the configuration file"
+    for task in job.tasks:
+        of_task = "" if lone else f' of task "{printable(task.name)}"'
+        yield str(task.module), f"the module{of_task}"
+        if task.stdin is not None and task.stdin.path is not None:
+            yield str(task.stdin.path), f"the standard input{of_task}"
+        if task.host is not None and not isinstance(task.host, Mapping):
+            yield str(task.host), f"the host file{of_task}"
+
+
+def _finish(
+    record: RunRecord, supervisor: Supervisor, reporter: Reporter, raw: RawOutput | None, report: Path | None
+) -> int:
     code = record.exit_code
     if report is not None:
         try:
@@ -111,8 +144,9 @@ def _finish(record: RunRecord, supervisor: Supervisor, reporter: Reporter, repor
     for failure in supervisor.wait_for_observers():
         complain_of_fault(failure)
     reporter.close()
-    if reporter.failed is not None and not isinstance(reporter.failed, BrokenPipeError):
-        say(f"error: cannot write all output: {reporter.failed.strerror}")
+    failed = reporter.failed or (raw.failed if raw is not None else None)
+    if failed is not None and not isinstance(failed, BrokenPipeError):
+        say(f"error: cannot write all output: {failed.strerror}")
         code = code if code != OK else FAULT
     return code
 
@@ -149,14 +183,17 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _own_stdin() -> Stdin | None:
-    """Hand our standard input on, unless it is a terminal: that belongs to Ctrl-C."""
+    """Hand our standard input on, whatever it is, unless it is a terminal: that belongs to Ctrl-C.
+
+    The supervisor takes this path for descriptor 0 itself, so it need not be possible to open it anew.
+    """
     try:
         if os.isatty(0):
             return None
         os.fstat(0)
     except OSError:
         return None
-    return Stdin(path="/dev/stdin") if os.access("/dev/stdin", os.R_OK) else None
+    return Stdin(path="/dev/stdin")
 
 
 def _make_directory(path: Path) -> str:

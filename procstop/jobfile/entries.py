@@ -9,11 +9,15 @@ from typing import Any
 
 from procstop.errors import InvalidValue
 from procstop.jobfile.each import matches, replace, token_problems, tokens_of
+from procstop.jobfile.explain import meant_key
 from procstop.jobfile.layers import Layer
 from procstop.jobfile.needs import Graph, closure
 from procstop.jobfile.schema import DirTable, StdinTable, TaskTable
 from procstop.jobfile.wording import key_path, line, quoted
 from procstop.model import Dir, Outcome, Stdin, Task
+
+
+_DECISIVE = frozenset({"module", "call", "args", "imports", "host"})
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ class Entry:
     def has_each(self) -> bool:
         """Whether it stands for a task per file."""
         return "each" in self.raw
+
+    @property
+    def is_maimed(self) -> bool:
+        """Whether something was refused, or misspelt, that decides what its module is called with."""
+        if self.table is None:
+            return True
+        refused = [key for key in self.raw if key not in self.table.model_fields_set]
+        inner = self.raw.get("imports")
+        if isinstance(inner, Mapping) and len(inner) != len(self.table.imports or {}):
+            return True
+        return any(meant_key(TaskTable, key) in _DECISIVE for key in refused)
 
     @property
     def needs(self) -> Sequence[str]:

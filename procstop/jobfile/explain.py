@@ -104,6 +104,13 @@ def unknown_key(model: type[BaseModel], place: Place) -> str:
     return "unknown key" + did_you_mean(key, known, offer)
 
 
+def meant_key(model: type[BaseModel], key: str) -> str | None:
+    """The key of a table that was probably meant, which is itself if the table has it."""
+    if key in model.model_fields:
+        return key
+    return _ALIASES.get(key) or closest(key, model.model_fields)
+
+
 def _unknown_inner_key(table: type[BaseModel], above: Sequence[Any], key: str) -> str:
     """The sentence for an unknown key of a table inside the job's or a task's."""
     if list(above) == ["limits"] and key in NOT_ENFORCED:

@@ -130,8 +130,7 @@ def _job_of(
     tasks, of_tasks = _tasks(entries, layers, folder, where, chosen)
     problems = [*problems, *of_head, *of_entries, *of_tasks]
     if problems:
-        sound = Job(_name_from(file), [dataclasses.replace(task, needs=()) for task in tasks], source=file)
-        raise JobFileError(dict.fromkeys(problems), sound)
+        raise JobFileError(dict.fromkeys(problems), Job(_name_from(file), _sound(tasks, entries), source=file))
     layer = over.over(layer)
     return Job(
         name=layer.plain.get("name") or _name_from(file),
@@ -142,6 +141,17 @@ def _job_of(
         limits=layer.limits_model(),
         source=file,
     )
+
+
+def _sound(tasks: Sequence[Task], entries: Sequence[Entry]) -> list[Task]:
+    """The tasks of which more can be said: what was refused in the others would be missed, and reported again."""
+    maimed = {entry.name for entry in entries if entry.is_maimed}
+    # Paths were looked for, and needs resolved; without the tasks left out here neither would come out the same.
+    return [
+        dataclasses.replace(task, needs=(), stdin=None, dirs=())
+        for task in tasks
+        if (task.group or task.name) not in maimed
+    ]
 
 
 def _tasks(

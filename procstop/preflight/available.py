@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -24,15 +23,28 @@ class EngineStatus:
     advice: str | None
 
 
-@functools.cache
+_known: dict[str, EngineStatus] = {}
+
+
 def engine_status() -> dict[str, EngineStatus]:
     """Import every engine in a child and return what became of it; asked once in a process's life."""
+    if not _known:
+        answer, certain = _ask()
+        status = {name: _status(name, answer[name]["version"], answer[name]["error"]) for name in PREFERENCE}
+        if not certain:
+            # No process could be started just now; the next time may be better.
+            return status
+        _known.update(status)
+    return dict(_known)
+
+
+def _ask() -> tuple[dict[str, dict[str, str | None]], bool]:
+    """Return the child's answer, and whether it is one."""
     request = json.dumps({"sys_path": module_path(), "texts": None}).encode()
     try:
-        answer = json.loads(run_helper("engines.probe", request, timeout=_PROBE_S))
+        return json.loads(run_helper("engines.probe", request, timeout=_PROBE_S)), True
     except SpawnError as error:
-        answer = {name: {"version": None, "error": str(error)} for name in PREFERENCE}
-    return {name: _status(name, answer[name]["version"], answer[name]["error"]) for name in PREFERENCE}
+        return {name: {"version": None, "error": str(error)} for name in PREFERENCE}, False
 
 
 def module_path() -> list[str]:

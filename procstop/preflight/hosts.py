@@ -34,6 +34,8 @@ def find_host(task: Task) -> tuple[HostNames, list[str]]:
                 names = _names_in(ast.parse(file.read(), path))
         except OSError as error:
             return HostNames(None), [f'host: cannot read "{path}": {error.strerror}']
+        except RecursionError:
+            return HostNames(None), [f'host: "{path}": nested too deep to be read']
         except (SyntaxError, ValueError) as error:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             text = error.msg if isinstance(error, SyntaxError) else str(error)

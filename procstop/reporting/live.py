@@ -21,7 +21,7 @@ from procstop import events
 from procstop.reporting.facts import JobFacts
 from procstop.reporting.plain import run_line
 from procstop.reporting.streams import QuietStream
-from procstop.reporting.summary import rich_summary
+from procstop.reporting.summary import Told, rich_summary
 from procstop.reporting.text import LineCutter, one_line, printable
 from procstop.reporting.view import Running, RunView
 from procstop.reporting.words import count, duration, task_phrase
@@ -57,6 +57,7 @@ class LiveReporter:
         self._facts = JobFacts()
         self._cutter = LineCutter()
         self._live: Live | None = None
+        self._told: set[str] = set()
         # rich's refresh thread never takes it, so it may be held while rich's own lock is waited for.
         self._lock = threading.Lock()
         self._closed = False
@@ -84,7 +85,8 @@ class LiveReporter:
             elif isinstance(event, events.RunOver):
                 self._stop()
                 width = self._console.width
-                self._console.print(rich_summary(event.record, self._facts, width=width))
+                told = Told(self._told, stderr=self._show_output)
+                self._console.print(rich_summary(event.record, self._facts, width=width, told=told))
             else:
                 self._run(event)
 
@@ -129,6 +131,7 @@ class LiveReporter:
         record = event.record
         # News while others run; what was only called off can wait for the summary.
         if not record.ok and record.attempts:
+            self._told.add(record.task)
             phrase = task_phrase(record, self._facts.limits(record.task))
             self._print(Text.assemble(("not ok: ", "bold red"), f"{one_line(record.task, 60)}: {phrase}"))
 

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,35 @@ def write_report(path: str | os.PathLike[str], record: RunRecord, *, version: st
         raise ProcstopError(f'cannot write the report to "{printable(name)}": {cause}') from error
 
 
-def check_report_path(path: str | os.PathLike[str]) -> None:
-    """Raise `JobFileError` if a report can be seen, before the run, not to be writable there."""
+def check_report_path(path: str | os.PathLike[str], inputs: Iterable[tuple[str, str]] = ()) -> None:
+    """Raise `JobFileError` if a report can be seen, before the run, not to be writable there.
+
+    `inputs` are (path, what it is) of files that the run reads: a report must not take the place of one.
+    """
     name = os.fspath(path)
     if problem := _problem(name):
         raise JobFileError([f'--report: cannot write to "{printable(name)}": {problem}'])
+    if what := _input_there(name, inputs):
+        raise JobFileError([f'--report: "{printable(name)}" is {what}; choose another name'])
+
+
+def _input_there(name: str, inputs: Iterable[tuple[str, str]]) -> str | None:
+    """Say which input a path leads to, by whatever name."""
+    try:
+        target = os.stat(name)
+    except OSError:
+        return None
+    # A terminal or a null device may well be both read and written.
+    if not stat.S_ISREG(target.st_mode):
+        return None
+    seen = set()
+    for path, what in inputs:
+        if path not in seen:
+            seen.add(path)
+            with contextlib.suppress(OSError, ValueError):
+                if os.path.samestat(target, os.stat(path)):
+                    return what
+    return None
 
 
 def _problem(name: str) -> str | None:

@@ -8,6 +8,7 @@ remembers why.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import IO, TextIO, cast
 
 
@@ -24,21 +25,37 @@ class QuietStream:
 
     def write(self, text: str) -> int:
         """Write and flush, or do nothing once the stream is broken."""
-        if self.failed is None and text:
-            try:
-                try:
-                    self._stream.write(text)
-                except UnicodeEncodeError:
-                    escaped = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-                    self._stream.write(escaped)
-                self._stream.flush()
-            except OSError as error:
-                # EAGAIN is among them: a descriptor that somebody made non-blocking has lost part of a line,
-                # and what was written after the gap would be misread.
-                self.failed = error
-            except ValueError:
-                self.failed = OSError(errno.EBADF, "the stream is closed")
+        if text:
+            self._quietly(lambda: self._write(text))
         return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write and flush bytes as they are, or do nothing once the stream is broken."""
+        if data:
+            self._quietly(lambda: self._write_bytes(data))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            self._stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        self._stream.flush()
+
+    def _write_bytes(self, data: bytes) -> None:
+        self._stream.buffer.write(data)
+        self._stream.buffer.flush()
+
+    def _quietly(self, write: Callable[[], None]) -> None:
+        if self.failed is not None:
+            return
+        try:
+            write()
+        except OSError as error:
+            # EAGAIN is among them: a descriptor that somebody made non-blocking has lost part of a line,
+            # and what was written after the gap would be misread.
+            self.failed = error
+        except ValueError:
+            self.failed = OSError(errno.EBADF, "the stream is closed")
 
     def flush(self) -> None:
         """Do nothing: every write is flushed."""

@@ -6,7 +6,7 @@ terminal's form of it adds a table and colours, and no facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from rich import box
@@ -98,24 +98,46 @@ def _cut_off(record: AttemptRecord) -> Iterable[str]:
             yield f"{name} was cut off after {words.size(stream.bytes)}"
 
 
-def troubles(record: RunRecord, facts: JobFacts) -> tuple[list[Trouble], int]:
-    """Tell of the tasks that were not ok, and how many more there are than are told of."""
-    bad = [task for task in record.tasks if not task.ok]
+@dataclass(frozen=True)
+class Told:
+    """What whoever reads the summary was told during the run: which tasks were not ok, and the guests' stderr."""
+
+    tasks: Set[str] = frozenset()
+    stderr: bool = False
+
+
+NOTHING_TOLD = Told()
+
+
+def troubles(record: RunRecord, facts: JobFacts, told: Told = NOTHING_TOLD) -> tuple[list[Trouble], int]:
+    """Tell of the tasks that were not ok, and how many more there are than are told of.
+
+    Of one that was told of, only the lines that were not shown yet; without any it is left out.
+    """
+    bad = [task for task in record.tasks if not task.ok and (task.task not in told.tasks or _lines(task, told))]
     # What broke comes before what was only called off because of it.
     bad.sort(key=lambda task: task.outcome is Outcome.CANCELLED)
-    return [_trouble(task, facts) for task in bad[:MOST_TROUBLES]], max(0, len(bad) - MOST_TROUBLES)
+    return [_trouble(task, facts, told) for task in bad[:MOST_TROUBLES]], max(0, len(bad) - MOST_TROUBLES)
 
 
-def _trouble(task: TaskRecord, facts: JobFacts) -> Trouble:
-    phrase = words.task_phrase(task, facts.limits(task.task))
-    head = "; ".join([f"{one_line(task.task, 60)}: {phrase}", *_remarks(task, facts)])
+def _trouble(task: TaskRecord, facts: JobFacts, told: Told) -> Trouble:
+    head = one_line(task.task, 60)
+    if task.task not in told.tasks:
+        phrase = words.task_phrase(task, facts.limits(task.task))
+        head = "; ".join([f"{head}: {phrase}", *_remarks(task, facts)])
+    return Trouble(head, tuple(_lines(task, told)))
+
+
+def _lines(task: TaskRecord, told: Told) -> list[str]:
+    """Give what the message and the guest said last, as far as it was not shown yet."""
     last, lines = task.last, []
     if last is not None:
         message = (last.message or "").strip()
         if message and one_line(message) != printable(message):
             lines += [f"message | {line}" for line in _first_lines(message)]
-        lines += [f"stderr | {line}" for line in last_lines(last.stderr.tail, LAST_LINES)]
-    return Trouble(head, tuple(lines))
+        if not told.stderr:
+            lines += [f"stderr | {line}" for line in last_lines(last.stderr.tail, LAST_LINES)]
+    return lines
 
 
 def _first_lines(message: str, width: int = 400) -> list[str]:
@@ -151,13 +173,15 @@ def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def rich_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80) -> RenderableType:
+def rich_summary(
+    record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80, told: Told = NOTHING_TOLD
+) -> RenderableType:
     """Give the summary for a terminal; on a narrow one, lines instead of a table."""
     if quiet and record.ok:
         return Group()
     parts: list[RenderableType] = []
-    told, untold = troubles(record, facts)
-    for trouble in told:
+    shown, untold = troubles(record, facts, told)
+    for trouble in shown:
         parts.append(Text.assemble(("not ok: ", "bold red"), trouble.head))
         parts += [Text(f"    {line}", style="dim") for line in trouble.lines]
     if untold:

@@ -61,7 +61,10 @@ class Supervisor:
         self._concurrency = job.concurrency or usable_cpus()
         self._schedule = Schedule({name: one.task.needs for name, one in self._assignments.items()}, self._concurrency)
         self._output_dir = output_dir
-        self._owns_process = owns_process
+        # As the first process of a container we are handed everybody's orphans.
+        self._owns_process = owns_process and os.getpid() != 1
+        # What was started before an exec of ours is a child too, and none of our business.
+        self._inherited = frozenset(linux.children(os.getpid()) or ())
         self._observers = observers
         self._announce: Announcer | None = None
         self._loop = Loop(Clock())
@@ -71,6 +74,8 @@ class Supervisor:
         self._tasks: dict[str, TaskRecord] = {}
         self._numbers = itertools.count(1)
         self._lifeline = (-1, -1)
+        self._when_paused: Callable[[], None] | None = None
+        self._when_resumed: list[Callable[[], None]] = []
         self._presses = 0
         self._pressed_at: float | None = None
         self._reason: Reason | None = None
@@ -143,7 +148,8 @@ class Supervisor:
 
     def press(self, reason: Reason = Reason.USER) -> None:
         """Do what Ctrl-C does: interrupt first, terminate at the second press, kill at the third."""
-        self._loop.post(lambda: self._on_press(reason))
+        at = time.monotonic()
+        self._loop.post(lambda: self._on_press(reason, at))
 
     def stop(self, reason: Reason = Reason.STOP_COMMAND, rung: Rung = Rung.INTERRUPT) -> None:
         """Stop the run: start no further task, and stop those that run, from `rung` on."""
@@ -160,8 +166,13 @@ class Supervisor:
     # The queue
 
     def _start_tasks(self) -> None:
-        while (name := self._schedule.next()) is not None:
+        """Start one task, and have the loop come back for the next: in between it hears stops and deadlines."""
+        if self._loop.clock.paused:
+            return
+        name = self._schedule.next()
+        if name is not None:
             self._start_attempt(name)
+            self._loop.post(self._start_tasks)
 
     def _start_attempt(self, name: str) -> None:
         attempt = LiveAttempt(
@@ -173,11 +184,10 @@ class Supervisor:
             output_dir=self._output_dir,
             find_orphans=self._find_orphans,
             on_over=self._on_attempt_over,
+            on_paused=self._check_paused,
         )
         self._live[name] = attempt
         attempt.start(self._lifeline[0])
-        if self._loop.clock.paused and attempt.worker is not None:
-            attempt.worker.pause()
 
     def _on_attempt_over(self, attempt: LiveAttempt, record: AttemptRecord) -> None:
         name, task = attempt.task, attempt.assignment.task
@@ -191,9 +201,26 @@ class Supervisor:
         self._tell(events.AttemptOver(name, record, retried))
         if retried:
             # Not from here: this call may stand deep inside the attempt that has just ended.
-            self._loop.post(lambda: self._start_attempt(name))
-            return
-        self._end_task(TaskRecord(name, ok, record.outcome, tuple(made), group=task.group))
+            self._loop.post(lambda: self._retry(name))
+        else:
+            self._settle(name)
+        self._check_paused()
+
+    def _retry(self, name: str) -> None:
+        # A stop may have come in between.
+        if self._schedule.halted:
+            self._settle(name)
+        elif self._loop.clock.paused:
+            self._when_resumed.append(lambda: self._retry(name))
+        else:
+            self._start_attempt(name)
+
+    def _settle(self, name: str) -> None:
+        """A task is over with the attempts that were made."""
+        task, made = self._assignments[name].task, self._made[name]
+        outcome = made[-1].outcome
+        ok = outcome in task.expect
+        self._end_task(TaskRecord(name, ok, outcome, tuple(made), group=task.group))
         self._cancel(self._schedule.ended(name, ok))
         self._loop.post(self._start_tasks)
 
@@ -209,11 +236,10 @@ class Supervisor:
 
     # Stopping
 
-    def _on_press(self, reason: Reason) -> None:
-        now = time.monotonic()
-        if self._pressed_at is not None and now - self._pressed_at < REPEAT_S:
+    def _on_press(self, reason: Reason, at: float) -> None:
+        if self._pressed_at is not None and at - self._pressed_at < REPEAT_S:
             return
-        self._pressed_at = now
+        self._pressed_at = at
         self._on_resume()
         self._presses += 1
         self._reason = self._reason or reason
@@ -245,28 +271,39 @@ class Supervisor:
             attempt.stop(reason, rung)
 
     def _on_pause(self, then: Callable[[], None] | None) -> None:
+        self._when_paused = then
         if not self._loop.clock.paused:
             self._loop.clock.pause()
-            for attempt in self._live.values():
-                if attempt.worker is not None:
-                    attempt.worker.pause()
             self._tell(events.RunPaused())
-        if then is not None:
-            then()
+        for attempt in tuple(self._live.values()):
+            attempt.pause()
+        self._check_paused()
+
+    def _check_paused(self) -> None:
+        """Once nothing of the run moves any more, do what was to be done then."""
+        workers = [one.worker for one in self._live.values() if one.worker is not None]
+        if self._loop.clock.paused and all(one.guarded or one.ended is not None for one in workers):
+            then, self._when_paused = self._when_paused, None
+            if then is not None:
+                then()
 
     def _on_resume(self) -> None:
         if self._loop.clock.paused:
             self._loop.clock.resume()
+            self._when_paused = None
             for attempt in self._live.values():
                 if attempt.worker is not None:
                     attempt.worker.resume()
             self._tell(events.RunResumed())
+            for call in [*self._when_resumed, self._start_tasks]:
+                self._loop.post(call)
+            self._when_resumed.clear()
 
     # The end of workers
 
     def _find_orphans(self, worker: Worker) -> Sequence[object]:
         known = {one.worker.pid for one in self._live.values() if one.worker is not None}
-        known |= set(self._lost)
+        known |= set(self._lost) | self._inherited
         known.discard(worker.pid)
         orphans = process.adopted(known, None if self._owns_process else (worker,))
         process.remove_orphans(orphans)
@@ -277,7 +314,11 @@ class Supervisor:
         workers = [one.worker for one in self._live.values() if one.worker is not None] + list(self._lost.values())
         until = time.monotonic() + _LAST_WAIT_S
         for worker in workers:
-            worker.kill()
+            try:
+                worker.kill()
+            except Exception as error:
+                # The others are to die all the same, and this one with our thread.
+                self._tell(events.Notice(f"worker {worker.pid}: {error}"))
         for worker in workers:
             while worker.reap() is None and time.monotonic() < until:
                 # Nothing is left to be notified by: this is the way out after a fault of our own.

@@ -10,6 +10,9 @@ from procstop.messages import Order
 from procstop.model import Limits, StopPolicy, Task
 from procstop.process import file_of
 
+OWN_STDIN = "/dev/stdin"
+"""The path that stands for the standard input of procstop itself."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -44,6 +47,9 @@ class Assignment:
         stdin = self.task.stdin
         if stdin is None:
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if stdin.path == OWN_STDIN:
+            # Not opened anew: that would begin at another offset, and not every descriptor can be.
+            return os.dup(0)
         if stdin.path is not None:
             return _open(str(stdin.path))
         with file_of((stdin.text or "").encode()) as file:

@@ -46,7 +46,8 @@ _CROWDED_S = 0.05
 class LiveAttempt:
     """An attempt from its start to its record, which `on_over` gets once.
 
-    `find_orphans(worker)` returns what is left of a worker's tree once that has ended.
+    `find_orphans(worker)` returns what is left of a worker's tree once that has ended. `on_paused` is called when a
+    pause that had to wait for the guards has taken hold.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LiveAttempt:
         output_dir: str | None,
         find_orphans: Callable[[Worker], Sequence[object]],
         on_over: Callable[[LiveAttempt, AttemptRecord], None],
+        on_paused: Callable[[], None],
     ) -> None:
         self.assignment = assignment
         self.number = number
@@ -69,6 +71,7 @@ class LiveAttempt:
         self._announce = announce
         self._find_orphans = find_orphans
         self._on_over = on_over
+        self._on_paused = on_paused
         self._state = Attempt(assignment.stop, assignment.limits, assignment.abilities)
         self._timer: Timer | None = None
         self._poll: Timer | None = None
@@ -123,6 +126,19 @@ class LiveAttempt:
         """Ask for its end, on a rung or the first above it that can work."""
         self._feed(Stop(reason, rung, message))
 
+    def pause(self) -> bool:
+        """Stop the worker's tree in its tracks; return whether nothing of it runs now.
+
+        A worker whose guards are not on yet goes on until they are: stopped before, it could not put them on.
+        """
+        worker = self.worker
+        if worker is None or worker.ended is not None:
+            return True
+        if not worker.guarded:
+            return False
+        worker.pause()
+        return True
+
     # Facts
 
     def _on_report(self) -> None:
@@ -137,24 +153,34 @@ class LiveAttempt:
             return
         if self._decoder is None:
             return  # It broke the format before: nothing that it says counts.
+        beat: messages.Beat | None = None
         try:
             for message in self._decoder.feed(data):
                 if message.attempt != self.token:
                     raise ProtocolError("a message about another attempt")
-                self._take(message)
+                if isinstance(message, messages.Beat):
+                    # Of many that have piled up only the last is news.
+                    beat = message
+                else:
+                    self._take(message)
         except (ProtocolError, IllegalEvent) as error:
             self._decoder = None
             self.stop(Reason.PROTOCOL, Rung.KILL, f"the worker sent {error}")
+        if beat is not None:
+            self._points_passed = max(self._points_passed, beat.passed)
+            told = events.AttemptProgress(self.task, self.number, beat.passed, beat.done, beat.total)
+            self._announce(told)
 
     def _take(self, message: messages.Message) -> None:
         if isinstance(message, messages.Ready):
             self._feed(Ready(message.interruptible))
         elif isinstance(message, messages.Final):
             self._feed(Reported(message.report))
-        elif isinstance(message, messages.Beat):
-            self._points_passed = max(self._points_passed, message.passed)
-            beat = events.AttemptProgress(self.task, self.number, message.passed, message.done, message.total)
-            self._announce(beat)
+        elif isinstance(message, messages.Guarded):
+            self._alive().guarded = True
+            if self._loop.clock.paused:
+                self.pause()
+                self._on_paused()
         else:
             raise ProtocolError("a message that only a supervisor may send")
 
@@ -206,8 +232,8 @@ class LiveAttempt:
         if self._find_orphans(worker):
             self._check_again(self._on_end)
             return
-        assert worker.ended is not None
-        self._feed(Gone(worker.ended.wait, self._ended_at))
+        if worker.ended is not None:
+            self._feed(Gone(worker.ended.wait, self._ended_at))
 
     def _check_again(self, check: Callable[[], None]) -> None:
         if self._poll is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from procstop.model import Outcome, Reason
 from procstop.records import TaskRecord
+from procstop.schedule import STOPPED_RUN
 
 OK = 0
 SOME_FAILED = 1
@@ -18,18 +19,27 @@ STOPPED = 130
 def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None) -> int:
     """Judge a run by its tasks; `reason` is why it was stopped as a whole, if it was.
 
-    A run that was stopped but whose tasks all ended as expected is still a success.
+    A run that was stopped but whose tasks all ended as expected is still a success, and one whose tasks failed by
+    themselves, as they may after an interrupt that the job ignores, is an ordinary failure.
     """
     if any(task.outcome is Outcome.LOST for task in tasks):
         return FAULT
     failed = [task for task in tasks if not task.ok]
     if not failed:
         return OK
-    if reason is not None:
+    if reason is not None and any(_is_stops_doing(task) for task in failed):
         return STOPPED
     if all(_is_limits_doing(task) for task in failed):
         return LIMIT
     return SOME_FAILED
+
+
+def _is_stops_doing(task: TaskRecord) -> bool:
+    """Tell whether it was stopped, or never started, because the whole run was."""
+    last = task.last
+    if last is not None and last.reason is not None:
+        return not last.reason.is_limit and last.reason is not Reason.PROTOCOL
+    return task.outcome is Outcome.CANCELLED and task.message in (None, STOPPED_RUN)
 
 
 def _is_limits_doing(task: TaskRecord) -> bool:

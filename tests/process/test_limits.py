@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procstop import JobFileError, Limits, Outcome, Reason
+from procstop.preflight import engine_status
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest
 
@@ -54,7 +55,8 @@ def test_module_of_20_mb_runs(engine: str, guests: Guests) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guest", "args", "value", "feature"), [("tail_calls", (1_000_000,), 7, "tail-call"), ("two_memories", (), 5, "")]
+    ("guest", "args", "value", "feature"),
+    [("tail_calls", (1_000_000,), 7, "tail-call"), ("two_memories", (), 5, "multi-memory")],
 )
 def test_module_that_one_engine_cannot_run_is_refused_and_the_other_named(
     guests: Guests, guest: str, args: tuple[int, ...], value: int, feature: str
@@ -65,7 +67,8 @@ def test_module_that_one_engine_cannot_run_is_refused_and_the_other_named(
     with pytest.raises(JobFileError) as caught:
         run_guest(guests[guest], "run", *args, engine="wasmer", expect=Outcome.COMPLETED)
     assert "wasmtime can run it" in str(caught.value)
-    assert feature in str(caught.value)
+    if engine_status()["wasmer"].why_not is None:
+        assert f"it does not have {feature}" in str(caught.value)
 
 
 def test_import_that_is_no_function_is_refused(guests: Guests) -> None:

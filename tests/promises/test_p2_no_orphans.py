@@ -15,7 +15,7 @@ from support.guests import Guests
 from support.places import ROOT, SUPPORT
 from support.watching import children, processes_marked, wait_until, wait_until_gone
 
-TRIALS = 60
+TRIALS = 50
 LONGEST_MS = {"wasmer": 250, "wasmtime": 400}
 """From the fork of the supervisor until well after its guests run, which takes 30 to 150 ms."""
 
@@ -25,7 +25,7 @@ LONGEST_MS = {"wasmer": 250, "wasmtime": 400}
 def test_nothing_survives_a_supervisor_that_is_killed_at_a_random_moment(
     engine: str, guests: Guests, guest: str
 ) -> None:
-    trials = TRIALS if guest == "spins" else TRIALS // 6
+    trials = TRIALS if guest == "spins" else TRIALS // 5
     command = [SUPPORT / "killing.py", 20261120, trials, LONGEST_MS[engine], 4, engine, guests[guest]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -67,8 +67,8 @@ def test_failure_cancels_all_that_stands_on_it_and_says_why() -> None:
     schedule.next()
     cancelled = schedule.ended("a", False)
     assert [(one.task, one.why) for one in cancelled] == [
-        ("b", 'task "a", which it needs, did not complete'),
-        ("c", 'task "b", which it needs, did not complete'),
+        ("b", 'task "a", which it needs, did not end as expected'),
+        ("c", 'task "b", which it needs, did not end as expected'),
     ]
     assert schedule.next() == "other"
 
