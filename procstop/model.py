@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
@@ -24,6 +25,9 @@ Value = Union[int, float, str]
 
 
 def _check_seconds(key: str, value: float, *, zero: bool) -> None:
+    # An integer that is too long to be a float is none of seconds either.
+    if type(value) is int and value.bit_length() > 64:
+        raise InvalidValue(key, f"must be a number of seconds, got an integer of {value.bit_length()} bits")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InvalidValue(key, f"must be a number of seconds, got {value!r}")
     if value < 0 or (value == 0 and not zero):
@@ -37,7 +41,10 @@ def _check_count(key: str, value: int, *, least: int) -> None:
 
 def _path_text(key: str, value: StrPath) -> str:
     """Return a path as a text; refuse what is neither a text nor a path object."""
-    text: Any = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: value)()
+    try:
+        text: Any = os.fspath(value)
+    except TypeError:
+        text = value
     _check_text(key, text)
     return str(text)
 
@@ -45,6 +52,42 @@ def _path_text(key: str, value: StrPath) -> str:
 def _check_text(key: str, value: str) -> None:
     if not isinstance(value, str) or not value or "\0" in value:
         raise InvalidValue(key, f"must be a text that is not empty and holds no NUL, got {value!r}")
+
+
+def _check_kind(key: str, value: object, kind: type[Any], hint: str, *, or_none: bool = False) -> None:
+    """Refuse what is not of a class; `hint` spells a value that would do."""
+    if not isinstance(value, kind) and not (or_none and value is None):
+        what = f"{_a(kind.__name__)}{' or None' if or_none else ''}"
+        raise InvalidValue(key, f"must be {what}, got {value!r}; write {hint}")
+
+
+def _member(value: object, default: enum.Enum) -> str:
+    """Name the member of an enum that a job file's word stands for."""
+    return next((one.name for one in type(default) if one.value == value), default.name)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIO' else 'a'} {noun}"
+
+
+def _items(key: str, value: Any, example: str) -> tuple[Any, ...]:
+    """Return a sequence as a tuple; refuse one item where several may stand, or a mapping."""
+    # A text is a sequence too, of its letters, which nobody ever means.
+    if isinstance(value, (str, bytes)):
+        raise InvalidValue(key, f"must be a sequence, got {value!r}; write [{value!r}]")
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        raise InvalidValue(key, f"must be a sequence, got {value!r}; write {example}")
+    return tuple(value)
+
+
+def _texts(key: str, value: Any) -> dict[str, str]:
+    """Return a mapping of text to text as a copy of its own."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(key, f"must be a mapping of texts to texts, got {value!r}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise InvalidValue(key, f"names and values must be texts, got {name!r} = {text!r}")
+    return dict(value)
 
 
 class Outcome(str, enum.Enum):
@@ -169,6 +212,7 @@ class Strategy:
     n: int = 0
 
     def __post_init__(self) -> None:
+        _check_kind("strategy", self.kind, StrategyKind, f"StrategyKind.{_member(self.kind, StrategyKind.IGNORE)}")
         _check_count("strategy.next", self.n, least=0)
 
     def __str__(self) -> str:
@@ -192,6 +236,9 @@ class OnInterrupt:
     n: int = 0
 
     def __post_init__(self) -> None:
+        _check_kind(
+            "on_interrupt", self.kind, OnInterruptKind, f"OnInterruptKind.{_member(self.kind, OnInterruptKind.IGNORE)}"
+        )
         _check_count("on_interrupt.next", self.n, least=0)
 
 
@@ -207,6 +254,8 @@ class Stdin:
             object.__setattr__(self, "path", _path_text("stdin", self.path))
         if (self.path is None) == (self.text is None):
             raise InvalidValue("stdin", "give a path or a text, one of the two")
+        if self.text is not None and not isinstance(self.text, str):
+            raise InvalidValue("stdin", f"text: must be a text, got {self.text!r}")
 
 
 @dataclass(frozen=True)
@@ -220,6 +269,8 @@ class Dir:
     def __post_init__(self) -> None:
         _check_text("dirs", self.guest)
         object.__setattr__(self, "host", _path_text("dirs", self.host))
+        if not isinstance(self.write, bool):
+            raise InvalidValue("dirs", f"{self.guest!r}: write must be True or False, got {self.write!r}")
 
 
 ENGINES = ("auto", "wasmer", "wasmtime")
@@ -260,36 +311,69 @@ class Task:
         _check_text("name", self.name)
         _check_text("call", self.call)
         object.__setattr__(self, "module", _path_text("module", self.module))
-        if self.host is not None and not isinstance(self.host, Mapping):
-            object.__setattr__(self, "host", _path_text("host", self.host))
-        # An Outcome is a str, so a lone one must be caught before it is taken for a sequence of letters.
-        expect = (self.expect,) if isinstance(self.expect, str) else tuple(self.expect)
-        try:
-            object.__setattr__(self, "expect", tuple(Outcome(e) for e in expect))
-        except ValueError as error:
-            raise InvalidValue("expect", str(error)) from None
-        if not expect:
-            raise InvalidValue("expect", "names no outcome, so nothing could be ok")
-        for key in ("args", "dirs", "needs"):
-            value = getattr(self, key)
-            # A text is a sequence too, of its letters, which nobody ever means.
-            if isinstance(value, (str, bytes)):
-                raise InvalidValue(key, f"must be a sequence, got {value!r}; write [{value!r}]")
-            object.__setattr__(self, key, tuple(value))
+        if self.group is not None:
+            _check_text("group", self.group)
+        self._check_host()
+        self._check_expect()
+        self._check_sequences()
+        self._check_environment()
+        object.__setattr__(self, "imports", _texts("imports", self.imports))
+        _check_kind(
+            "stdin", self.stdin, Stdin, 'procstop.Stdin(path="in.txt") or procstop.Stdin(text="")', or_none=True
+        )
+        kind = "NEXT_N, 3" if isinstance(self.strategy, Mapping) else _member(self.strategy, StrategyKind.IGNORE)
+        _check_kind("strategy", self.strategy, Strategy, f"procstop.Strategy(procstop.StrategyKind.{kind})")
+        _check_kind("limits", self.limits, Limits, "procstop.Limits(time=10)", or_none=True)
+        _check_kind("stop", self.stop, StopPolicy, "procstop.StopPolicy(interrupt=2)", or_none=True)
         if self.engine not in ENGINES:
             raise InvalidValue("engine", f"must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         _check_count("check_every", self.check_every, least=1)
         _check_count("retries", self.retries, least=0)
-        for name, value in self.env.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise InvalidValue("env", f"names and values must be texts, got {name!r} = {value!r}")
-            if not name or "=" in name or "\0" in name or "\0" in value:
-                raise InvalidValue("env", f"{name!r}: a name may not be empty or hold '=', neither part a NUL")
+
+    def _check_host(self) -> None:
+        if isinstance(self.host, Mapping):
+            for name in self.host:
+                if not isinstance(name, str):
+                    raise InvalidValue("host", f'names must be texts such as "env.log", got {name!r}')
+        elif self.host is not None:
+            object.__setattr__(self, "host", _path_text("host", self.host))
+
+    def _check_expect(self) -> None:
+        # An Outcome is a str, so a lone one must be caught before it is taken for a sequence of letters.
+        given = (self.expect,) if isinstance(self.expect, str) else _items("expect", self.expect, '["completed"]')
+        try:
+            expect = tuple(Outcome(one) for one in given)
+        except ValueError as error:
+            raise InvalidValue("expect", str(error)) from None
+        if not expect:
+            raise InvalidValue("expect", "names no outcome, so nothing could be ok")
+        object.__setattr__(self, "expect", expect)
+
+    def _check_sequences(self) -> None:
+        for key, example in (
+            ("args", "[1, 7]"),
+            ("dirs", '[procstop.Dir("/data", "data")]'),
+            ("needs", '["other"]'),
+        ):
+            object.__setattr__(self, key, _items(key, getattr(self, key), example))
+        for value in self.args:
+            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+                hint = "; write 1 or 0" if isinstance(value, bool) else ""
+                raise InvalidValue("args", f"must be numbers and texts, got {value!r}{hint}")
+        for need in self.needs:
+            _check_text("needs", need)
         seen = set()
         for directory in self.dirs:
+            _check_kind("dirs", directory, Dir, 'procstop.Dir("/data", "data")')
             if directory.guest in seen:
                 raise InvalidValue("dirs", f"{directory.guest!r} is given twice")
             seen.add(directory.guest)
+
+    def _check_environment(self) -> None:
+        object.__setattr__(self, "env", _texts("env", self.env))
+        for name, value in self.env.items():
+            if not name or "=" in name or "\0" in name or "\0" in value:
+                raise InvalidValue("env", f"{name!r}: a name may not be empty or hold '=', neither part a NUL")
 
 
 @dataclass(frozen=True)
@@ -307,6 +391,18 @@ class Job:
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
-        object.__setattr__(self, "tasks", tuple(self.tasks))
+        if isinstance(self.tasks, Task):
+            raise InvalidValue("tasks", f"must be a sequence of tasks, got the task {self.tasks.name!r}; write [task]")
+        tasks = _items("tasks", self.tasks, '[procstop.Task("add", "add.wat")]')
+        for task in tasks:
+            _check_kind("tasks", task, Task, 'procstop.Task("add", "add.wat")')
+        object.__setattr__(self, "tasks", tasks)
+        if self.source is not None:
+            _check_text("source", self.source)
+        given = self.on_interrupt
+        kind = "NEXT, 3" if isinstance(given, Mapping) else _member(given, OnInterruptKind.IGNORE)
+        _check_kind("on_interrupt", given, OnInterrupt, f"procstop.OnInterrupt(procstop.OnInterruptKind.{kind})")
+        _check_kind("stop", self.stop, StopPolicy, "procstop.StopPolicy(interrupt=2)")
+        _check_kind("limits", self.limits, Limits, "procstop.Limits(time=10)")
         if self.concurrency is not None:
             _check_count("concurrency", self.concurrency, least=1)

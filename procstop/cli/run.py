@@ -113,7 +113,16 @@ def _raw_output(options: RunOptions) -> RawOutput | None:
     """Make a filter of a lone module whose output is piped on or kept in a file; None where people read it."""
     if not is_module(options.target) or options.output_dir is not None or sys.stdout.isatty():
         return None
-    return RawOutput(stdout=sys.stdout, stderr=sys.stderr, values=options.call is not None)
+    values = options.call is not None and not _is_stdout(options.report)
+    return RawOutput(stdout=sys.stdout, stderr=sys.stderr, values=values)
+
+
+def _is_stdout(report: Path | None) -> bool:
+    """Tell whether the report goes to standard output, where it has the values and should stand alone."""
+    try:
+        return report is not None and os.path.samestat(os.stat(report), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def _inputs(options: RunOptions, job: Job) -> Iterator[tuple[str, str]]:

@@ -143,7 +143,7 @@ def test_task_whose_need_failed_is_cancelled(engine: str, guests: Guests) -> Non
     record = run_record(bad, after)
     assert [one.outcome for one in record.tasks] == [Outcome.TRAPPED, Outcome.CANCELLED]
     assert record["after"].attempts == ()
-    assert record["after"].message == 'task "bad", which it needs, did not complete'
+    assert record["after"].message == 'task "bad", which it needs, did not end as expected'
 
 
 def test_stop_while_starting_is_terminated_and_says_so(

@@ -353,3 +353,35 @@ def waits_for_mark() -> None:
 def says_so() -> None:
     """Say that it was called."""
     say("here")
+
+
+def progresses_by_halves(guest: Any) -> None:
+    """Tell progress in numbers that a guest could not tell."""
+    guest.progress(0.5, 1.0)
+
+
+def progresses_too_far(guest: Any) -> None:
+    """Tell progress that does not fit 64 bits."""
+    guest.progress(2**70, 1)
+
+
+def exits_with_minus_1() -> NoReturn:
+    """Leave with a code that no process could have."""
+    raise Exit(-1)
+
+
+class _Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("cannot say")
+
+
+def raises_what_cannot_be_said() -> NoReturn:
+    """Raise an exception that fails to say what it is."""
+    raise _Speechless
+
+
+def writes_a_file_and_leaves_it_open() -> None:
+    """Write into a file beside the guest's output, and rely on its end for the flush."""
+    global _left_open
+    _left_open = open(os.environ["LEFT_OPEN"], "w")  # noqa: SIM115
+    _left_open.write("all of it")

@@ -228,3 +228,66 @@ def test_defaults_are_those_of_the_design() -> None:
     )
     assert one.strategy == Strategy(StrategyKind.FINISH_CURRENT)
     assert Job("j").on_interrupt == OnInterrupt(OnInterruptKind.STOP)
+
+
+@pytest.mark.parametrize("key", ["strategy", "limits", "stop", "stdin", "dirs", "env", "imports", "host", "needs",
+                                 "args", "expect", "group", "engine", "call", "module"])  # fmt: skip
+@pytest.mark.parametrize("value", [7, 1.5, object(), b"x", [None], {"a": 1, 2: "b"}, [[1]], Path])
+def test_value_of_a_wrong_kind_is_refused_by_name(key: str, value: Any) -> None:
+    if key == "host" and isinstance(value, dict):
+        value = {2: print}
+    if key == "args" and isinstance(value, (list, tuple)):
+        value = [*value, None]
+    refused(lambda: dataclasses.replace(task(), **{key: value}), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("strategy", "ignore", "procstop.Strategy(procstop.StrategyKind.IGNORE)"),
+        ("strategy", "finish-current", "procstop.Strategy(procstop.StrategyKind.FINISH_CURRENT)"),
+        ("strategy", StrategyKind.IGNORE, "procstop.Strategy(procstop.StrategyKind.IGNORE)"),
+        ("strategy", {"next": 3}, "procstop.Strategy(procstop.StrategyKind.NEXT_N, 3)"),
+        ("limits", {"time": 5}, "procstop.Limits(time=10)"),
+        ("stdin", "in.txt", 'procstop.Stdin(path="in.txt")'),
+        ("dirs", {"/data": "data"}, '[procstop.Dir("/data", "data")]'),
+        ("needs", "other", "['other']"),
+        ("args", [True], "write 1 or 0"),
+        ("args", 7, "[1, 7]"),
+    ],
+)
+def test_task_says_how_a_value_is_written(key: str, value: Any, hint: str) -> None:
+    assert hint in refused(lambda: task(**{key: value}), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("tasks", task(), "got the task 't'; write [task]"),
+        ("tasks", ["add.wat"], "must be a Task"),
+        ("tasks", 7, "must be a sequence"),
+        ("on_interrupt", "ignore", "procstop.OnInterrupt(procstop.OnInterruptKind.IGNORE)"),
+        ("on_interrupt", {"next": 3}, "procstop.OnInterrupt(procstop.OnInterruptKind.NEXT, 3)"),
+        ("stop", None, "procstop.StopPolicy(interrupt=2)"),
+        ("limits", None, "procstop.Limits(time=10)"),
+        ("source", Path("job.toml"), "must be a text"),
+    ],
+)
+def test_job_says_how_a_value_is_written(key: str, value: Any, hint: str) -> None:
+    assert hint in refused(lambda: Job("j", **{key: value}), key)
+
+
+def test_parts_refuse_what_has_the_wrong_kind() -> None:
+    assert "StrategyKind.NEXT_N" in refused(lambda: Strategy("next-n", 2), "strategy")  # type: ignore[arg-type]
+    assert "OnInterruptKind.STOP" in refused(lambda: OnInterrupt("stop"), "on_interrupt")  # type: ignore[arg-type]
+    refused(lambda: Stdin(text=b"x"), "stdin")  # type: ignore[arg-type]
+    refused(lambda: Dir("/a", "b", "no"), "dirs")  # type: ignore[arg-type]
+    refused(lambda: Limits(time=10**400), "limits.time")
+
+
+def test_mappings_are_copied_so_that_nobody_changes_them() -> None:
+    env, imports = {"A": "1"}, {"env.f": "exit"}
+    one = task(env=env, imports=imports)
+    env.clear()
+    imports.clear()
+    assert (one.env, one.imports) == ({"A": "1"}, {"env.f": "exit"})
