@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
@@ -42,8 +41,9 @@ def _check_count(key: str, value: int, *, least: int) -> None:
 def _path_text(key: str, value: StrPath) -> str:
     """Return a path as a text; refuse what is neither a text nor a path object."""
     try:
-        text: Any = os.fspath(value)
+        text: Any = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: value)()
     except TypeError:
+        # The class itself, as in Path for Path("x").
         text = value
     _check_text(key, text)
     return str(text)
@@ -236,9 +236,8 @@ class OnInterrupt:
     n: int = 0
 
     def __post_init__(self) -> None:
-        _check_kind(
-            "on_interrupt", self.kind, OnInterruptKind, f"OnInterruptKind.{_member(self.kind, OnInterruptKind.IGNORE)}"
-        )
+        hint = f"OnInterruptKind.{_member(self.kind, OnInterruptKind.IGNORE)}"
+        _check_kind("on_interrupt", self.kind, OnInterruptKind, hint)
         _check_count("on_interrupt.next", self.n, least=0)
 
 
@@ -318,9 +317,7 @@ class Task:
         self._check_sequences()
         self._check_environment()
         object.__setattr__(self, "imports", _texts("imports", self.imports))
-        _check_kind(
-            "stdin", self.stdin, Stdin, 'procstop.Stdin(path="in.txt") or procstop.Stdin(text="")', or_none=True
-        )
+        _check_kind("stdin", self.stdin, Stdin, 'procstop.Stdin(path="in.txt")', or_none=True)
         kind = "NEXT_N, 3" if isinstance(self.strategy, Mapping) else _member(self.strategy, StrategyKind.IGNORE)
         _check_kind("strategy", self.strategy, Strategy, f"procstop.Strategy(procstop.StrategyKind.{kind})")
         _check_kind("limits", self.limits, Limits, "procstop.Limits(time=10)", or_none=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from procstop.cli.complain import complain, complain_of_fault, say
 from procstop.cli.signals import handle_signals
 from procstop.errors import JobFileError, ProcstopError
+from procstop.events import Observer
 from procstop.jobfile import load_job, single_job
 from procstop.model import Dir, Job, Stdin
 from procstop.preflight import load_plan
@@ -57,7 +58,7 @@ def run_command(options: RunOptions) -> int:
         plain=raw is not None,
     )
     # What the guest wrote comes before what is said of its end.
-    observers = [reporter] if raw is None else [raw, reporter]
+    observers: list[Observer] = [reporter] if raw is None else [raw, reporter]
     supervisor = Supervisor(plan.job, plan.assignments, observers=observers, output_dir=output_dir, owns_process=True)
     try:
         with supervisor, handle_signals(supervisor):

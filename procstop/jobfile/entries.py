@@ -16,7 +16,6 @@ from procstop.jobfile.schema import DirTable, StdinTable, TaskTable
 from procstop.jobfile.wording import key_path, line, quoted
 from procstop.model import Dir, Outcome, Stdin, Task
 
-
 _DECISIVE = frozenset({"module", "call", "args", "imports", "host"})
 
 

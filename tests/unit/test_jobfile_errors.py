@@ -332,3 +332,27 @@ def test_current_directory_that_is_gone_is_named(tmp_path: Path, monkeypatch: py
     assert "no such file" in str(caught.value)
     with pytest.raises(JobFileError, match="no such file"):
         load_job("job.toml", user_config=False)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("keys", "sound"),
+    [
+        ("args = [true]", False),
+        ("arg = [1]", False),
+        ('function = "run"', False),
+        ("call = 7", False),
+        ('imports."env.f" = "exi"', False),
+        ('host = "gone.py"', False),
+        ('limits.tme = "1s"', True),
+        ("retires = 1", True),
+        ('engine = "wasmtim"', True),
+    ],
+)
+def test_task_is_looked_at_further_only_if_nothing_would_follow_from_what_was_refused(keys: str, sound: bool) -> None:
+    path = Path("thumbs.toml")
+    path.write_text(f'{TASK}{keys}\n[[task]]\nname = "other"\nmodule = "add.wat"\nneeds = ["resize"]\n')
+    with pytest.raises(JobFileError) as caught:
+        load_job(path, user_config=False)
+    names = [task.name for task in caught.value.sound.tasks]
+    assert names == (["resize", "other"] if sound else ["other"])

@@ -31,7 +31,7 @@ from procstop.events import (
     TaskOver,
 )
 from procstop.model import Job, Limits, Outcome, Reason, Rung, Task
-from procstop.records import AttemptRecord, RunRecord, TaskRecord
+from procstop.records import AttemptRecord, RunRecord, StreamRecord, TaskRecord
 from procstop.reporting.live import LiveReporter, Region, ticking
 from procstop.reporting.streams import QuietStream
 from procstop.reporting.view import Running, RunView
@@ -265,14 +265,16 @@ class Terminal(io.StringIO):
 class Stage:
     """A live reporter on a terminal of 80 columns, and what it writes to its two streams."""
 
-    def __init__(self, *, stdout_too: bool = True, **environ: str) -> None:
+    def __init__(self, *, stdout_too: bool = True, show_output: bool = True, **environ: str) -> None:
         self.out, self.err = Terminal(stdout_too), Terminal()
         stderr = QuietStream(self.err)
         console = Console(
             file=stderr.file(), force_terminal=True, width=80, height=25, highlight=False,
             _environ={"TERM": "xterm-256color", **environ},
         )  # fmt: skip
-        self.reporter = LiveReporter(stdout=QuietStream(self.out), stderr=stderr, console=console)
+        self.reporter = LiveReporter(
+            stdout=QuietStream(self.out), stderr=stderr, show_output=show_output, console=console
+        )
 
     def take(self, *events: Event) -> str:
         """Return what the events made it write."""
@@ -356,6 +358,28 @@ def test_a_task_that_went_wrong_is_news_before_the_end(stage: Make) -> None:
     assert "not ok: spin: killed\n" in plain_text(shown.take(*ended("spin", Outcome.KILLED, ok=False)))
     called_off = TaskOver(TaskRecord("c", False, Outcome.CANCELLED, (), "because"))
     assert "because" not in shown.take(called_off)
+
+
+def test_what_was_said_when_it_happened_is_not_said_again_at_the_end(stage: Make) -> None:
+    shown = stage(NO_COLOR="1")
+    shown.take(*started("spin"), Output("spin", 1, "stderr", b"last words\n"))
+    attempt = AttemptRecord(1, "wasmer", Outcome.TRAPPED, message="boom", stderr=StreamRecord(11, tail=b"last words\n"))
+    record = TaskRecord("spin", False, Outcome.TRAPPED, (attempt,))
+    called_off = TaskRecord("c", False, Outcome.CANCELLED, (), "because")
+    assert "not ok: spin: trapped: boom\n" in plain_text(shown.take(TaskOver(record)))
+    text = plain_text(shown.take(TaskOver(called_off), over(record, called_off)))
+    assert "not ok: spin" not in text and "last words" not in text and "boom" in text
+    assert "not ok: c: cancelled: because\n" in text
+
+
+def test_what_a_guest_said_last_is_shown_at_the_end_if_it_was_not_before(stage: Make) -> None:
+    shown = stage(show_output=False, NO_COLOR="1")
+    shown.take(*started("spin"))
+    attempt = AttemptRecord(1, "wasmer", Outcome.TRAPPED, message="a\nb", stderr=StreamRecord(4, tail=b"why\n"))
+    record = TaskRecord("spin", False, Outcome.TRAPPED, (attempt,))
+    shown.take(TaskOver(record))
+    text = plain_text(shown.take(over(record)))
+    assert "not ok: spin\n    message | a\n    message | b\n    stderr | why\n" in text
 
 
 def test_a_terminal_that_hangs_up_disturbs_nothing(stage: Make) -> None:

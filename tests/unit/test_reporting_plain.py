@@ -262,6 +262,15 @@ def test_the_reporter_fits_the_streams(
     assert type(make_reporter(quiet=quiet, stdout=io.StringIO(), stderr=stderr)) is kind
 
 
+def test_no_view_is_drawn_where_the_reader_of_a_pipe_may_write_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "TERM", "xterm-256color")
+    read, write = os.pipe()
+    with open(read), open(write, "w") as pipe, open(os.devnull, "w") as nowhere:
+        assert type(make_reporter(quiet=False, stdout=pipe, stderr=Terminal())) is PlainReporter
+        assert type(make_reporter(quiet=False, stdout=nowhere, stderr=Terminal())) is LiveReporter
+    assert type(make_reporter(quiet=False, stdout=Terminal(), stderr=Terminal(), plain=True)) is PlainReporter
+
+
 def test_what_follows_a_rung_is_what_the_graces_say() -> None:
     facts = JobFacts(Job("j", (Task("a", "m"), Task("b", "m", stop=StopPolicy(terminate=0)))))
     assert facts.following("a", Rung.INTERRUPT) == "terminate"

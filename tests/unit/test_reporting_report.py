@@ -268,3 +268,16 @@ def test_a_path_in_the_current_directory_is_fine(tmp_path: Path, monkeypatch: py
     assert leftovers(tmp_path) == [], "checking must leave nothing"
     write_report("x.json", run_of(ADD))
     assert leftovers(tmp_path) == ["x.json"]
+
+
+def test_a_report_does_not_take_the_place_of_an_input(tmp_path: Path) -> None:
+    job, new, link = tmp_path / "job.toml", tmp_path / "new.json", tmp_path / "link"
+    job.write_text("")
+    link.symlink_to(job)
+    inputs = [("/dev/null", "the standard input"), (str(tmp_path / "gone"), "the module"), (str(job), "the job file")]
+    for name in (job, link, tmp_path / "." / "job.toml"):
+        with pytest.raises(JobFileError) as caught:
+            check_report_path(name, inputs)
+        assert str(caught.value) == f'--report: "{name}" is the job file; choose another name'
+    check_report_path(new, inputs)
+    check_report_path("/dev/null", inputs)
