@@ -169,6 +169,8 @@ async def run_async(job: Job, *, observers: Iterable[Observer] = (), output_dir:
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
             running._supervisor.press()
+    # It called back as the last thing that it does: not even its thread is left to the caller.
+    running._thread.join()
     if cancelled is not None:
         raise cancelled
     return running.result()
