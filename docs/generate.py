@@ -49,7 +49,7 @@ _GRACES = {
     _POLICY.interrupt: "`stop.interrupt`",
     _POLICY.preempt: "`stop.preempt`",
     _POLICY.terminate: "`stop.terminate`",
-    _POLICY.kill_wait: "the kill wait",
+    _POLICY.kill_wait: "`stop.kill_wait`",
     _LIMITS.start: "`limits.start`",
     _LIMITS.time: "`limits.time`",
     EXIT_GRACE_S: f"{EXIT_GRACE_S:g} s",

@@ -27,7 +27,7 @@ SIGNATURES: dict[str, tuple[FuncType, ...]] = {
 
 STOPPING_POINTS = frozenset({"checkpoint", "interrupted", "progress"})
 LATER = frozenset({"save", "load"})
-"""Named in the design, and not provided by this version."""
+"""Planned, and not provided by this version."""
 
 EARLY_EXITS = frozenset({"env.interrupt_execution", "env.early_exit"})
 """Bound to `exit` unless the task says otherwise, where they take no parameters."""

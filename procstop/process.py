@@ -193,11 +193,14 @@ class Worker:
 
     def close(self) -> None:
         """Close the supervisor's ends of everything."""
-        for name in ("control", "report", "stdout", "stderr", "pidfd"):
+        for name in ("control", "report", "stdout", "stderr"):
             fd = getattr(self, name)
-            if fd is not None and fd >= 0:
+            if fd >= 0:
                 os.close(fd)
                 setattr(self, name, -1)
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
 
 
 class SpawnError(ProcstopError):

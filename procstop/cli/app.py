@@ -12,7 +12,15 @@ from procstop import __version__
 
 app = typer.Typer(
     name="procstop",
-    help="Run WebAssembly jobs that always stop: politely when the guest can, by force when it cannot.",
+    help="""Run WebAssembly jobs that always stop: politely when the guest can, by force when it cannot.
+
+    Examples:
+
+        procstop run job.toml
+        procstop run add.wasm --call run 1 7
+        procstop check job.toml
+        procstop inspect program.wasm
+    """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -51,7 +59,7 @@ _Set = Annotated[
 _Config = Annotated[Optional[Path], typer.Option("--config", metavar="FILE", help="A file with settings, in TOML.")]
 _Task = Annotated[
     Optional[list[str]],
-    typer.Option("--task", metavar="NAME", help="Run only this task and those that it needs. Repeatable."),
+    typer.Option("--task", metavar="NAME", help="Only this task and those that it needs. Repeatable."),
 ]
 
 
@@ -102,9 +110,10 @@ def run(
     Examples:
 
         procstop run job.toml
-        procstop run job.toml --task thumbs --set limits.time=5s --report report.json
+        procstop run job.toml --task thumbs --set limits.time=5s
+        procstop run job.toml --report report.json
         procstop run add.wasm --call run 1 7
-        procstop run program.wasm --dir data::/data -- --verbose /data/input.txt
+        procstop run program.wasm --dir data::/data -- -v /data/in.txt
     """
     from procstop.cli.run import RunOptions, run_command
 
@@ -163,7 +172,12 @@ def inspect(
 
 @app.command()
 def engines() -> None:
-    """Show which engines are here, what they can do, and what to do about one that is not."""
+    """Show which engines are here, what they can do, and what to do about one that is not.
+
+    Examples:
+
+        procstop engines
+    """
     from procstop.cli.engines import engines_command
 
     raise typer.Exit(engines_command())

@@ -56,7 +56,7 @@ class Table(BaseModel):
 
 
 class NextTable(Table):
-    """`{ next = n }`: stop n steps later."""
+    """`{ next = n }`: n more stopping points (a strategy) or tasks (on_interrupt)."""
 
     next: Count = Field(description="How many more before it stops; the one under way is not counted.")
 

@@ -1,6 +1,6 @@
 """The JSON report of a run, for programs: the whole file or none.
 
-Its shape is DESIGN's "The report": a key is never left out, and what does not apply is null. It is written to
+Its shape is docs/report.md: a key is never left out, and what does not apply is null. It is written to
 a file beside the target, made durable and renamed into place, so that a reader never sees half of one. What
 cannot be renamed over (a FIFO, a device, an open descriptor as in /dev/stdout) is written straight through.
 """

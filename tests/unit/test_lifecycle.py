@@ -1,4 +1,4 @@
-"""The state machine, event by event: every row of the design's table, and every verdict of promise P4."""
+"""The state machine, event by event: every row of the table, and every verdict of promise P4."""
 
 from __future__ import annotations
 

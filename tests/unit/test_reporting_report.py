@@ -1,4 +1,4 @@
-"""The JSON report has exactly DESIGN's keys, and is written whole or not at all."""
+"""The JSON report has exactly the keys of docs/report.md, and is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from procstop.records import (
 )
 from procstop.reporting.report import check_report_path, run_to_json, write_report
 
-# DESIGN's example, with the task's "message" and why the engine was chosen beside it.
-DESIGN = json.loads("""
+# The example of docs/report.md.
+EXAMPLE = json.loads("""
 {"schema": "procstop.report/1", "procstop": "0.1.0", "run": "01J...", "job": "thumbs",
  "started_at": "2026-11-20T12:00:00Z", "duration_s": 1.93, "exit_code": 0, "reason": null,
  "tasks": [{"task": "add", "ok": true, "outcome": "completed", "message": null,
@@ -64,13 +64,13 @@ def in_order(data: Any) -> Any:
     return [in_order(value) for value in data] if isinstance(data, list) else data
 
 
-def test_the_report_is_designs_example_to_the_letter() -> None:
-    assert in_order(run_to_json(run_of(ADD), version="0.1.0")) == in_order(DESIGN)
+def test_the_report_is_the_example_to_the_letter() -> None:
+    assert in_order(run_to_json(run_of(ADD), version="0.1.0")) == in_order(EXAMPLE)
 
 
 def test_a_key_is_never_left_out() -> None:
     bare = run_to_json(run_of(AttemptRecord(1, None, Outcome.LOST)))["tasks"][0]["attempts"][0]
-    example = DESIGN["tasks"][0]["attempts"][0]
+    example = EXAMPLE["tasks"][0]["attempts"][0]
     assert list(bare) == list(example)
     assert all(list(bare[k]) == list(example[k]) for k in ("stopping_points", "phases_s", "stdout", "stderr"))
     assert bare["engine"] is bare["wait"] is bare["values"] is bare["phases_s"]["run"] is None
@@ -134,7 +134,7 @@ def test_a_report_is_written_with_the_permissions_of_any_new_file(tmp_path: Path
         write_report(target, run_of(ADD), version="0.1.0")
     finally:
         os.umask(before)
-    assert json.loads(target.read_bytes()) == DESIGN
+    assert json.loads(target.read_bytes()) == EXAMPLE
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert leftovers(tmp_path) == ["x.json"]
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_there_is_replaced_and_keeps_its_permissions(tmp_path: Pa
     target.chmod(0o600)
     old = target.open()
     write_report(target, run_of(ADD), version="0.1.0")
-    assert json.loads(target.read_bytes()) == DESIGN
+    assert json.loads(target.read_bytes()) == EXAMPLE
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     with old:
         assert old.read() == "old", "a reader of the old file must not see the new one"
@@ -211,7 +211,7 @@ def test_a_fifo_is_written_through(tmp_path: Path) -> None:
     reader.start()
     write_report(fifo, run_of(ADD), version="0.1.0")
     reader.join()
-    assert json.loads(read[0]) == DESIGN
+    assert json.loads(read[0]) == EXAMPLE
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
@@ -225,7 +225,7 @@ def test_an_open_descriptor_is_written_at_its_own_position(tmp_path: Path) -> No
         out.seek(0)
         first, *report, last = out.read().splitlines()
     assert (first, last) == (b"guest output", b"more")
-    assert json.loads(b"\n".join(report)) == DESIGN
+    assert json.loads(b"\n".join(report)) == EXAMPLE
     assert leftovers(tmp_path) == ["out.txt"]
 
 

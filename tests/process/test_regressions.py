@@ -1,4 +1,4 @@
-"""What reviewers broke once; each stays mended."""
+"""Faults that there once were; each stays mended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from procstop import JobFileError, Outcome
 from procstop.cli.signals import handle_signals
 from procstop.model import Reason
 from procstop.preflight import prepare
+from procstop.process import Worker
 from procstop.supervisor import Supervisor
 from support import hosts
 from support.command import Procstop
 from support.guests import Guests
-from support.running import QUICK, run_guest, task
+from support.running import QUICK, run_guest, run_record, task
 from support.watching import Watcher, wait_until
 
 
@@ -230,3 +231,59 @@ def test_interrupt_while_modules_are_imported_ends_without_a_traceback(procstop_
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert (answer.returncode, answer.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize("missing", ["pidfds", "lists of children"])
+def test_tree_is_cleared_without_what_new_kernels_have(
+    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "pidfds":
+        monkeypatch.setattr("procstop.process.HAS_PIDFDS", False)
+    else:
+        monkeypatch.setattr("procstop.linux.children", lambda pid: None)
+    host = {"env.work": hosts.ignores_sigterm}
+    attempt = run_guest(guests["calls_host_then_spins"], engine=engine, host=host, time=0.2, stop=QUICK)
+    assert attempt.outcome is Outcome.KILLED
+
+
+def test_worker_that_outlives_its_kill_is_lost_and_the_run_goes_on(
+    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spared: list[Worker] = []
+    kill = Worker.kill
+    monkeypatch.setattr(Worker, "kill", lambda worker: kill(worker) if worker in spared else spared.append(worker))
+    policy = procstop.StopPolicy(interrupt=0, terminate=0, kill_wait=0.2)
+    limits = procstop.Limits(time=0.1)
+    record = run_record(task(guests["spins"], engine=engine, expect=Outcome.COMPLETED), stop=policy, limits=limits)
+    attempt = record.tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.reason, record.exit_code) == (Outcome.LOST, Reason.TIME_LIMIT, 3)
+    assert len(spared) == 1
+
+
+def test_settings_come_in_layers(engine: str, guests: Guests, procstop_command: Procstop, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text('concurrency = 2\n[limits]\ntime = "100s"\n[stop]\ninterrupt = "0s"\n')
+    command = ["run", guests["spins"], "--engine", engine, "--config", config, "--report", "report.json"]
+    answer = procstop_command(*command, "--set", "limits.time=200ms", "--jobs", "1")
+    assert answer.code == 124, answer.stderr
+    (attempt,) = procstop_command.report()["tasks"][0]["attempts"]
+    assert (attempt["reason"], attempt["rung"]) == ("time_limit", "terminate")
+
+
+def test_shell_completes_a_command() -> None:
+    asked = {"_PROCSTOP_COMPLETE": "complete_bash", "COMP_WORDS": "procstop ru", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "procstop"]
+    answer = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, timeout=60, check=True)
+    assert answer.stdout.split() == [b"run"]
+
+
+def test_python_in_the_readme_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = readme.split("```python\n")[1].split("```")[0]
+    add = '(func (export "run") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))'
+    (tmp_path / "add.wat").write_text(f"(module {add})")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("completed (8,)\n")
