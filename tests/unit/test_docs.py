@@ -83,6 +83,6 @@ def test_deadlines_are_named_by_their_graces(generate: ModuleType) -> None:
         State.PREEMPTING: "`stop.preempt`",
         State.EXITING: "1 s",
         State.TERMINATING: "`stop.terminate`",
-        State.KILLING: "the kill wait",
+        State.KILLING: "`stop.kill_wait`",
         State.OVER: "none",
     }
