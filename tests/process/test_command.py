@@ -164,7 +164,10 @@ def test_job_is_refused_as_a_whole_before_anything_runs(guests: Guests, procstop
 
 
 def test_quiet_run_says_only_what_went_wrong(engine: str, guests: Guests, procstop_command: Procstop) -> None:
+    # A module by itself is a filter: its output is what was wanted. A job's is not.
     answer = procstop_command("run", "-q", guests["prints_args"], "--engine", engine)
+    assert (answer.code, answer.stdout, answer.stderr) == (0, "prints_args.wasm\n", "")
+    answer = procstop_command("run", "-q", procstop_command.job(job_of(guests, engine, ("a", "prints_args", ""))))
     assert (answer.code, answer.stdout, answer.stderr) == (0, "", "")
     answer = procstop_command("run", "-q", guests["traps"], "--engine", engine)
     assert answer.code == 1
