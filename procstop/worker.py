@@ -266,11 +266,12 @@ class Channel:
 
 def _flush_files() -> None:
     for thing in gc.get_objects():
-        if isinstance(thing, io.IOBase) and not thing.closed:
-            try:
+        try:
+            if isinstance(thing, io.IOBase) and not thing.closed:
                 thing.flush()
-            except (OSError, ValueError):
-                pass  # Full, or closed by a thread meanwhile: the report has been sent.
+        except Exception:
+            # Full, closed by a thread meanwhile, or a proxy that says it is a file: the report has been sent.
+            continue
 
 
 def _kill_children() -> None:
