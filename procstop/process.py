@@ -40,6 +40,9 @@ main()
 # A worker's guards come before all else that it imports: a supervisor may die in the meantime.
 _GUARD = "from procstop.containment import guard\nguard(sys.argv)"
 _FREEZE_ROUNDS = 50
+# What it means that a process cannot be looked at. psutil parses /proc/PID/stat, which is empty, and makes it raise
+# IndexError or ValueError, when the process ends at just that moment.
+_GONE = (OSError, psutil.Error, IndexError, ValueError)
 # Some Pythons do not even start without it; nothing else of the environment reaches a worker.
 _LOADER = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
 
@@ -177,7 +180,7 @@ class Worker:
             if os.getsid(orphan.pid) == self.pid:
                 return True
             return bool(orphan.environ().get(TOKEN) == self.token)
-        except (OSError, psutil.Error):
+        except _GONE:
             return False
 
     def peak_memory_bytes(self) -> int | None:
@@ -312,9 +315,9 @@ def descendants(pid: int) -> list[psutil.Process]:
                     waiting.append(child)
                     try:
                         found.append(psutil.Process(child))
-                    except (OSError, psutil.Error):
+                    except _GONE:
                         continue
-    except (OSError, psutil.Error):
+    except _GONE:
         pass  # Out of descriptors, say. The worker itself is signalled all the same.
     return found
 
@@ -330,14 +333,14 @@ def adopted(known: Collection[int], owners: Sequence[Worker] | None) -> list[psu
         pids = linux.children(os.getpid())
         if pids is None:
             pids = [child.pid for child in psutil.Process().children()]
-    except (OSError, psutil.Error):
+    except _GONE:
         return []
     for pid in pids:
         if pid in known:
             continue
         try:
             orphan = psutil.Process(pid)
-        except (OSError, psutil.Error):
+        except _GONE:
             continue
         if owners is None or any(owner.owns(orphan) for owner in owners):
             orphans.append(orphan)
@@ -368,7 +371,7 @@ def send(process: psutil.Process, number: int) -> None:
                 os.close(fd)
         else:
             process.send_signal(number)
-    except (OSError, psutil.Error):
+    except _GONE:
         pass  # It ended by itself, which is all that was wanted, or is not ours to signal.
 
 

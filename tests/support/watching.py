@@ -80,7 +80,8 @@ def is_gone(pid: int) -> bool:
     """Tell whether a process has ended; one that nobody reaped yet has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, IndexError):
+        # psutil finds an empty /proc/PID/stat when the process ends at just that moment.
         return True
 
 
