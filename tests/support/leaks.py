@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from support.places import below
+
 
 @dataclass
 class Belongings:
@@ -40,10 +42,10 @@ class Belongings:
 
 def _children() -> dict[int, str]:
     found = {}
-    for child in psutil.Process().children(recursive=True):
+    for child in below():
         try:
             found[child.pid] = f"{child.status()} {' '.join(child.cmdline())[:200]}"
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, IndexError):
             # Only a child of a child can vanish by itself; ours would stay as a zombie.
             continue
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 
 from procstop.events import AttemptMoved, AttemptOver, AttemptStarted, Event, Output
-from support.places import WAIT_S
+from support.places import WAIT_S, below
 
 
 class Watcher:
@@ -116,6 +116,6 @@ def process_state(pid: int) -> str:
 def children(pid: int) -> list[int]:
     """Return the pids of a process's living descendants."""
     try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+        return [child.pid for child in below(pid)]
     except psutil.NoSuchProcess:
         return []
