@@ -1,12 +1,14 @@
 # Everything a contributor does. PYTHON= chooses the Python; without it the best one is found.
 VENV ?= .venv
+FUZZ_SECONDS ?= 300
 export PYTHON
 
-.PHONY: help demo test check bench docs venv clean
+.PHONY: help demo test fuzz check bench docs venv clean
 
 help:
 	@echo "make demo    set up, and run the demo job"
 	@echo "make test    set up, and run the tests (ARGS= are handed to pytest)"
+	@echo "make fuzz    set up, and fuzz messages and lifecycle for FUZZ_SECONDS= each (300)"
 	@echo "make check   set up, and check style, types, import layers and generated files"
 	@echo "make bench   set up, and print the measurements"
 	@echo "make docs    write the generated files anew"
@@ -21,6 +23,9 @@ demo: venv
 
 test: venv
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: venv
+	@PROCSTOP_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/python -m pytest -s tests/fuzz $(ARGS)
 
 check: venv
 	@$(VENV)/bin/ruff check .

@@ -1,152 +1,128 @@
-"""Print the measurements of README.md beside this file; ratios in one run."""
+"""Print one table: procstop and every alternative that is installed, side by side; `make bench` writes RESULTS.md too.
+
+See README.md beside this file.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from types import FrameType
 
-import procstop
-from procstop.preflight import engine_status
-
+# The folder of this script would hide modules of the same names, such as pebble's.
 HERE = os.path.dirname(os.path.abspath(__file__))
-TRIVIAL = '(module (func (export "run")))'
-POLITE = '(module (import "procstop" "checkpoint" (func $c)) (func (export "run") (loop $l (call $c) (br $l))))'
-SPINS = '(module (func (export "run") (loop $l (br $l))))'
+sys.path[0] = os.path.dirname(HERE)
+
+from benchmarks import machine, processes, results, table  # noqa: E402
+from benchmarks.alternatives import contenders  # noqa: E402
+from benchmarks.alternatives.procstop import Procstop  # noqa: E402
+from benchmarks.contender import Contender  # noqa: E402
+from benchmarks.figures import Figures, Report, Result  # noqa: E402
+from benchmarks.guests import write_guests  # noqa: E402
+from benchmarks.own_rows import ROWS  # noqa: E402
+from benchmarks.rows import EFFORTS, Effort, Row  # noqa: E402
+from benchmarks.stats import summarize  # noqa: E402
+
+FLOOR_ROUNDS = 20
+ORPHAN_TRIALS = {"quick": 1, "normal": 5, "full": 20}
 
 
-def main() -> None:
-    """Run the chosen rows."""
-    rows: dict[str, Callable[[int], None]] = {
-        "start": start,
-        "interrupt": interrupt,
-        "kill": kill,
-        "check": check,
-        "memory": memory,
-    }
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+def main() -> int:
+    """Measure what was asked for; print it, and write RESULTS.md if it is everything."""
+    options = _options()
+    effort = EFFORTS["full" if options.full else "quick" if options.quick else "normal"]
+    rows = [ROWS[name] for name in options.rows] or list(ROWS.values())
+    chosen = [one for one in contenders().values() if options.only.lower() in one.name.lower()]
+    # SIGTERM sweeps as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _leave)
+    processes.adopt_orphans()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            write_guests(folder)
+            report = measure(rows, chosen, effort, folder, _progress)
+    finally:
+        processes.sweep()
+    _progress("")
+    print(table.as_text(rows, report))
+    if not (options.quick or options.rows or options.only):
+        path = os.path.join(HERE, "RESULTS.md")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(results.render(rows, list(contenders().values()), report))
+        print("\nwritten to benchmarks/RESULTS.md")
+    return 0
+
+
+def measure(
+    rows: Sequence[Row], chosen: Sequence[Contender], effort: Effort, folder: str, progress: Callable[[str], None]
+) -> Report:
+    """Measure row by row, and everyone in each, with the floor between them."""
+    about = machine.describe()
+    missing: dict[str, str] = {}
+    here = []
+    for one in chosen:
+        why = one.why_not()
+        if why is None:
+            here.append(one)
+        else:
+            missing[one.name] = why + (f"; {one.install}" if one.install else "")
+    found: list[Result] = []
+    floors: list[float] = []
+    for row in rows:
+        floor = processes.time_floor(FLOOR_ROUNDS)
+        of_row: list[tuple[str, Figures]] = []
+        for one in here:
+            if row.own and not (isinstance(one, Procstop) and one.way in row.ways):
+                continue
+            progress(f"{row.key}: {one.name}")
+            try:
+                of_row += [(one.name, figures) for figures in _figures(row, one, effort, folder)]
+            except processes.GaveUp as error:
+                missing[f"{row.short}: {one.name}"] = str(error)
+                if error.details:
+                    print(f"\n{error.details}", file=sys.stderr)
+            floor += processes.time_floor(FLOOR_ROUNDS)
+        floor_s = summarize(floor).median
+        found += [Result(row.key, who, figures, floor_s) for who, figures in of_row]
+        floors += floor
+    return Report(tuple(found), Figures("s", tuple(floors)), about, tuple(missing.items()))
+
+
+def _figures(row: Row, one: Contender, effort: Effort, folder: str) -> list[Figures]:
+    if row.key != "orphans":
+        return processes.run_cell(row.key, one.name, effort.name, folder, row.limit_s)
+    trials = range(ORPHAN_TRIALS[effort.name])
+    left = [processes.count_orphans(one.name, effort.name, folder, row.limit_s) for _ in trials]
+    return [Figures("count", tuple(left))]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure procstop and its alternatives, side by side.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only contenders whose name has this in it")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="few samples, to see that it works")
+    effort.add_argument("--full", action="store_true", help="many samples, and 100,000 tasks in one run")
     options = parser.parse_args()
-    unknown = set(options.rows) - set(rows)
+    unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    for name in options.rows or rows:
-        rows[name](20 if options.quick else 200)
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    return options
 
 
-def engines() -> list[str]:
-    """The engines that are here."""
-    return [name for name, status in engine_status().items() if status.why_not is None]
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
 
 
-def start(rounds: int) -> None:
-    """Compare starting an attempt with starting the smallest process there is."""
-    floor = [_spawn_true() for _ in range(rounds)]
-    show("start", "posix_spawn(/bin/true)", floor)
-    for engine in engines():
-        records = attempts(TRIVIAL, engine, rounds)
-        show("start", engine, [record.phases.start or 0.0 for record in records], against=floor)
-
-
-def interrupt(rounds: int) -> None:
-    """Measure the polite way out."""
-    for engine in engines():
-        records = attempts(POLITE, engine, rounds, limits=procstop.Limits(time=0.05))
-        show("interrupt", engine, [(r.phases.interrupt or 0.0) + (r.phases.reap or 0.0) for r in records])
-
-
-def kill(rounds: int) -> None:
-    """Measure the hard way out."""
-    policy = procstop.StopPolicy(interrupt=0, terminate=0)
-    for engine in engines():
-        records = attempts(SPINS, engine, rounds, limits=procstop.Limits(time=0.05), stop=policy)
-        assert all(record.outcome is procstop.Outcome.KILLED for record in records)
-        show("kill", engine, [(r.phases.kill or 0.0) + (r.phases.reap or 0.0) for r in records])
-
-
-def check(rounds: int) -> None:
-    """Measure a stopping point; each engine in a process of its own, both functions in turn."""
-    for engine in engines():
-        command = [sys.executable, os.path.join(HERE, "checks.py"), engine, str(max(5, rounds // 10))]
-        figures = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        empty, point = statistics.median(figures["empty"]), statistics.median(figures["checkpoint"])
-        print(
-            f"check      {engine:24} empty {empty:7.1f} ns   checkpoint {point:7.1f} ns   "
-            f"{point - empty:+6.1f} ns   {point / empty:.2f}x"
-        )
-
-
-def memory(rounds: int) -> None:
-    """Compare the supervisor's peak memory with 1,000 tasks and with one."""
-    with tempfile.TemporaryDirectory() as folder:
-        with open(os.path.join(folder, "trivial.wat"), "w", encoding="ascii") as file:
-            file.write(TRIVIAL)
-        count = 1000 if rounds > 20 else 100
-        one, many = _supervisor_peak(folder, 1), _supervisor_peak(folder, count)
-    print(
-        f"memory     supervisor               1 task {one / 2**20:.1f} MiB   {count} tasks {many / 2**20:.1f} MiB   "
-        f"{many / one:.2f}x"
-    )
-
-
-def attempts(
-    wat: str,
-    engine: str,
-    rounds: int,
-    *,
-    limits: procstop.Limits | None = None,
-    stop: procstop.StopPolicy | None = None,
-) -> list[procstop.AttemptRecord]:
-    """Run one module many times, one attempt after the other; return the records."""
-    with tempfile.TemporaryDirectory() as folder:
-        module = os.path.join(folder, "guest.wat")
-        with open(module, "w", encoding="ascii") as file:
-            file.write(wat)
-        tasks = [
-            procstop.Task(f"{number}", module, "run", engine=engine, limits=limits, stop=stop)
-            for number in range(rounds)
-        ]
-        record = procstop.run(procstop.Job("bench", tasks, concurrency=1))
-    return [task.attempts[-1] for task in record.tasks]
-
-
-def show(row: str, name: str, seconds: Sequence[float], against: Sequence[float] | None = None) -> None:
-    """Print median and 99th percentile, and the ratio of the medians."""
-    ordered = sorted(seconds)
-    p50, p99 = statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    ratio = f"   {p50 / statistics.median(against):.1f}x" if against is not None else ""
-    print(f"{row:10} {name:24} p50 {p50 * 1000:7.2f} ms   p99 {p99 * 1000:7.2f} ms{ratio}")
-
-
-def _spawn_true() -> float:
-    began = time.perf_counter()
-    pid = os.posix_spawn("/bin/true", ["true"], {})
-    os.waitpid(pid, 0)
-    return time.perf_counter() - began
-
-
-def _supervisor_peak(folder: str, count: int) -> int:
-    path = os.path.join(folder, "job.toml")
-    with open(path, "w", encoding="ascii") as file:
-        for number in range(count):
-            file.write(f'[[task]]\nname = "t{number}"\nmodule = "trivial.wat"\ncall = "run"\n')
-    # The child measures itself: getrusage of a child counts what its parent had before the exec.
-    code = (
-        "import sys\nfrom procstop.cli.run import RunOptions, run_command\nfrom pathlib import Path\n"
-        "run_command(RunOptions(Path(sys.argv[1]), quiet=True))\n"
-        "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
-    )
-    answer = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
-    return int(answer.stdout.split()[-1]) * 1024
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -40,6 +40,7 @@ EVENTS = {
     "Stop": "stop",
     "Deadline": "deadline",
     "Gone": "gone",
+    "Freed": "free",
 }
 
 # Every grace and limit has another value here, so that the deadline of a state tells which one it is.
@@ -125,8 +126,9 @@ _PAGE = """\
 
 # The life of an attempt
 
-An attempt is one worker that runs one task's guest once. Its whole life is a table in
-[procstop/lifecycle.py](../procstop/lifecycle.py): which event may come in which state, and where that leads.
+An attempt is one worker that runs one task's guest once; a worker may go on to another attempt. The whole
+life of one is a table in [procstop/lifecycle.py](../procstop/lifecycle.py): which event may come in which
+state, and where that leads.
 The supervisor feeds in facts, sleeps until the state's deadline, and carries out what the step says. An
 event that is not in the table is illegal and changes nothing; if a worker's message caused it, the worker is
 killed.
@@ -138,8 +140,10 @@ killed.
 The four states interrupting, preempting, terminating and killing are the rungs of the ladder. A rung that
 cannot work for a task, or whose grace is `0s`, is skipped at once; that is why one event can lead to several
 states. Before the guest runs (starting) there is nothing that could hear an interrupt, so a stop begins with
-terminate. "reported" is the worker's one report. "gone" comes when the worker was reaped, its pipes are
-drained and nothing that it started is left.
+terminate. Starting begins with whatever the attempt needs first: a compiler for its module, then a worker.
+"reported" is the worker's one report. "gone" comes when the worker was reaped, its pipes are drained and
+nothing that it started is left; "free" when it said with its report that it can host another attempt, and its
+pipes are drained. [workers.md](workers.md) says how attempts get their workers.
 
 {table}
 

@@ -19,21 +19,34 @@ _PLACES = {
     "procstop.errors": ("EngineError", "GuestError", "InternalError", "InvalidValue", "JobFileError", "ProcstopError"),
     "procstop.jobfile": ("load_job",),
     "procstop.model": (
+        "Containment",
         "Dir",
         "Job",
+        "Level",
         "Limits",
         "OnInterrupt",
         "OnInterruptKind",
         "Outcome",
         "Reason",
         "Rung",
+        "Spawn",
         "Stdin",
         "StopPolicy",
         "Strategy",
         "StrategyKind",
         "Task",
+        "Workers",
     ),
-    "procstop.records": ("AttemptRecord", "Phases", "RunRecord", "StoppingPoints", "StreamRecord", "TaskRecord"),
+    "procstop.records": (
+        "AttemptRecord",
+        "Contained",
+        "Phases",
+        "RunRecord",
+        "StoppingPoints",
+        "StreamRecord",
+        "TaskRecord",
+        "Tree",
+    ),
     "procstop.stopping": ("Exit",),
 }
 _PLACE = {name: module for module, names in _PLACES.items() for name in names}
@@ -44,21 +57,34 @@ if TYPE_CHECKING:
     from procstop.errors import EngineError, GuestError, InternalError, InvalidValue, JobFileError, ProcstopError
     from procstop.jobfile import load_job
     from procstop.model import (
+        Containment,
         Dir,
         Job,
+        Level,
         Limits,
         OnInterrupt,
         OnInterruptKind,
         Outcome,
         Reason,
         Rung,
+        Spawn,
         Stdin,
         StopPolicy,
         Strategy,
         StrategyKind,
         Task,
+        Workers,
     )
-    from procstop.records import AttemptRecord, Phases, RunRecord, StoppingPoints, StreamRecord, TaskRecord
+    from procstop.records import (
+        AttemptRecord,
+        Contained,
+        Phases,
+        RunRecord,
+        StoppingPoints,
+        StreamRecord,
+        TaskRecord,
+        Tree,
+    )
     from procstop.stopping import Exit
 
 

@@ -16,10 +16,12 @@ from typing import Any
 from procstop.errors import InternalError, InvalidValue
 from procstop.events import Observer
 from procstop.model import Job, Reason, Rung, Task
+from procstop.places import cache_directory
 from procstop.platforms import check_platform
 from procstop.preflight import prepare
 from procstop.records import RunRecord, TaskRecord
 from procstop.supervisor import Supervisor
+from procstop.supervisor.outputs import make_directory
 
 _OBSERVERS_S = 5.0
 """How long the end of a run waits for observers."""
@@ -126,10 +128,18 @@ def start(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | Non
     if output_dir is not None:
         output_dir = os.path.abspath(output_dir)
         try:
-            os.makedirs(output_dir, exist_ok=True)
+            make_directory(output_dir)
         except OSError as error:
             raise InvalidValue("output_dir", f"cannot make {output_dir!r}: {error.strerror}") from None
-    return Run(Supervisor(job, plan.assignments, observers=tuple(observers), output_dir=output_dir))
+    return Run(
+        Supervisor(
+            job,
+            plan.assignments,
+            observers=tuple(observers),
+            output_dir=output_dir,
+            cache_directory=cache_directory(),
+        )
+    )
 
 
 def run(job: Job, *, observers: Iterable[Observer] = (), output_dir: str | None = None) -> RunRecord:

@@ -70,15 +70,16 @@ def fit_call(info: ModuleInfo, call: str, args: Sequence[Value]) -> tuple[FuncTy
     "_start" is a command of WASI: its arguments are argv, which WASI hands over, and it is called with none.
     Raise `GuestError` where the module has no such function or the arguments do not fit it.
     """
-    functions = {export.name: export.type for export in info.exports.values() if export.type is not None}
-    type = functions.get(call)
+    export = info.exports.get(call)
+    type = export.type if export is not None else None
     if type is None:
+        functions = [export.name for export in info.exports.values() if export.type is not None]
         if not functions:
             raise GuestError(f'call: the module exports no function, so there is no "{call}" to call')
-        close = difflib.get_close_matches(call, list(functions), n=1)
+        close = difflib.get_close_matches(call, functions, n=1)
         if close:
             raise GuestError(f'call: the module exports no function "{call}"; did you mean "{close[0]}"?')
-        names = ", ".join(f'"{name}"' for name in list(functions)[:8])
+        names = ", ".join(f'"{name}"' for name in functions[:8])
         more = f" and {len(functions) - 8} more" if len(functions) > 8 else ""
         raise GuestError(f'call: the module exports no function "{call}"; it has {names}{more}')
     odd = [result for result in type.results if result not in _NUMBERS]

@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Callable
 
 from procstop import linux
 
@@ -26,7 +27,9 @@ def missing_guards() -> list[str]:
     return [
         f"{sys.platform}: no parent-death signal and no kernel-signalled lifeline; "
         "a guest that spins on wasmer outlives a supervisor that was killed by SIGKILL",
+        f"{sys.platform}: no guardian; what a host function started outlives a supervisor that was killed",
         f"{sys.platform}: no child subreaper; a process that a host function detaches can escape",
+        f"{sys.platform}: no fork server; each worker is started anew, which takes longer",
     ]
 
 
@@ -34,24 +37,101 @@ STACK_BYTES = 8 * 1024 * 1024
 """The stack of the thread that runs guests, the same everywhere, so that recursions end alike everywhere."""
 
 
-def guard(argv: list[str]) -> None:
-    """Put everything on that must be there before anything else is even imported.
+_own_lifeline = -1
+"""The description of the lifeline on which this process is told of its end."""
+MOST_DESCRIPTORS = 1024
+"""What a worker may have open, whatever its supervisor may: programs that call select() count on it."""
+_KEPT_HIGH = 8
+"""How far below the most descriptors the lifelines are."""
 
-    `argv` is the worker's: descriptors of order, module, control, report and lifeline, then the supervisor's pid.
+
+def guard(argv: list[str], name: str) -> None:
+    """Put everything on that must be there before anything else is even imported; `name` is for process lists.
+
+    `argv` is that of a process of ours: descriptors, the lifeline's the last of them, then the supervisor's pid. The
+    lifeline gets another number, which takes the place of the first one there.
     """
-    *fds, supervisor = map(int, argv[1:7])
+    *fds, supervisor = map(int, argv[1:])
     take_default_signals()
+    linux.set_name(name)
+    fds[-1] = _move_up(fds[-1])
+    argv[-2] = str(fds[-1])
     arm_guards(supervisor, fds[-1])
     for fd in fds:
         # They came through an exec; what a host function executes has no business with them.
-        os.set_inheritable(fd, False)
-    for which, wanted in ((resource.RLIMIT_STACK, STACK_BYTES), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(which)[1]
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        try:
-            resource.setrlimit(which, (soft, hard))
-        except (ValueError, OSError):
-            pass  # Some systems refuse it; then the limit stays what it was.
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+    for which, most in (
+        (resource.RLIMIT_STACK, STACK_BYTES),
+        (resource.RLIMIT_NOFILE, MOST_DESCRIPTORS),
+    ):
+        cap(which, most)
+    # The memory of a guest is nobody else's business, and host functions do not raise it again.
+    # Not 0, which a kernel that hands cores to a program takes for no limit; 1 is too little for any.
+    cap(resource.RLIMIT_CORE, 1, hard=True)
+
+
+def cap(which: int, most: int, *, hard: bool = False) -> None:
+    """Set a soft resource limit to `most`, or to the hard limit where that is lower; with `hard`, the hard one too."""
+    before = resource.getrlimit(which)[1]
+    soft = most if before == resource.RLIM_INFINITY else min(most, before)
+    try:
+        resource.setrlimit(which, (soft, soft if hard else before))
+    except (ValueError, OSError):
+        pass  # Some systems refuse it; then the limit stays what it was.
+
+
+def make_forked_guard(supervisor: int, lifeline: int) -> Callable[[], None]:
+    """Return what does for a worker that was just forked what `guard` does, as far as that is not inherited.
+
+    What can be laid ready before the fork is: in the child, each page that is written to has to be copied first.
+    """
+    prctl, path = linux.make_prctl(), f"/proc/self/fd/{lifeline}"
+    poller = _poller_of(lifeline)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+    def guard_forked() -> None:
+        global _own_lifeline
+        servers = _own_lifeline
+        prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        own = os.open(path, flags)
+        _arm_lifeline(own)
+        if servers >= 0:
+            # In the place of the fork server's, so that its number is known before the fork.
+            os.dup2(own, servers, inheritable=False)
+            os.close(own)
+            _own_lifeline = servers
+        if os.getppid() != supervisor or poller.poll(0):
+            die()
+        prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+        prctl(linux.PR_SET_NAME, b"procstop-worker")
+
+    return guard_forked
+
+
+def make_parent_death_guard() -> Callable[[], None]:
+    """Return what arms the parent-death signal again, which the kernel forgets when the user changes."""
+    if not linux.ON_LINUX:
+        return lambda: None
+    prctl, parent = linux.make_prctl(), os.getppid()
+
+    def arm() -> None:
+        prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            die()
+
+    return arm
+
+
+def own_lifeline() -> None:
+    """Be the owner of the lifeline's signal as who one is now."""
+    if _own_lifeline >= 0:
+        fcntl.fcntl(_own_lifeline, fcntl.F_SETOWN, os.getpid())
+
+
+def lifelines(lifeline: int) -> list[int]:
+    """Return the descriptors on which this process is told that its supervisor is gone."""
+    return [fd for fd in (lifeline, _own_lifeline) if fd >= 0]
 
 
 def take_default_signals() -> None:
@@ -72,10 +152,7 @@ def arm_guards(supervisor: int, lifeline: int) -> None:
     linux.set_parent_death_signal(signal.SIGKILL)
     if linux.ON_LINUX:
         # The owner belongs to the open file description, which all workers share: open one of our own.
-        own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
-        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+        _arm_lifeline(_move_up(os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
     # Both guards tell of what happens from here on. What happened before is seen here.
     if os.getppid() != supervisor or is_cut(lifeline):
         die()
@@ -83,11 +160,40 @@ def arm_guards(supervisor: int, lifeline: int) -> None:
     linux.set_child_subreaper(True)
 
 
+def _move_up(fd: int) -> int:
+    """Give a descriptor a number that is high; return it.
+
+    A sandbox keeps it open, and its rules go by the number: programs that a host function starts inherit them, and
+    would not get along without the low numbers.
+    """
+    most = min(MOST_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(most - _KEPT_HIGH, 0))
+    except OSError:
+        return fd
+    os.close(fd)
+    return high
+
+
+def _arm_lifeline(own: int) -> None:
+    """Have the kernel send SIGKILL to this process when the lifeline is cut; `own` is a description of its own."""
+    global _own_lifeline
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_RDONLY | os.O_NONBLOCK | os.O_ASYNC)
+    _own_lifeline = own
+
+
 def is_cut(lifeline: int) -> bool:
     """Tell whether the writing end of the lifeline is closed."""
+    return bool(_poller_of(lifeline).poll(0))
+
+
+def _poller_of(lifeline: int) -> select.poll:
+    """Return what has something to tell once the lifeline is cut: POLLHUP, POLLERR and POLLNVAL come unasked."""
     poller = select.poll()
     poller.register(lifeline, 0)
-    return any(what & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, what in poller.poll(0))
+    return poller
 
 
 def die() -> None:
@@ -95,18 +201,22 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def peak_memory_bytes() -> int | None:
-    """Return the most memory that this process ever had resident.
+def make_peak_reader() -> Callable[[], int | None]:
+    """Return what tells the most memory that this process ever had resident, also from inside of a sandbox.
 
     From /proc, since getrusage also counts what the parent had before the exec.
     """
+    if not linux.ON_LINUX:
+        return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) * 1024
+        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        pass
-    if linux.ON_LINUX:
+        return lambda: None
+
+    def peak_memory_bytes() -> int | None:
+        for line in os.pread(status, 16384, 0).splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    return peak_memory_bytes

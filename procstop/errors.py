@@ -6,8 +6,12 @@ A stopped guest is not an error: it is an outcome.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS})
+"""What the system says when there are too few descriptors or processes, or too little memory, for the moment."""
 
 
 class ProcstopError(Exception):

@@ -25,8 +25,18 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class AttemptCompiling:
+    """An attempt waits for its module to be compiled; `pid` is the compiler's."""
+
+    task: str
+    number: int
+    pid: int
+    engine: str
+
+
+@dataclass(frozen=True)
 class AttemptStarted:
-    """A worker was started for a task."""
+    """An attempt has its worker: one that was started for it, or that was free."""
 
     task: str
     number: int
@@ -118,6 +128,7 @@ class RunOver:
 
 Event = Union[
     RunStarted,
+    AttemptCompiling,
     AttemptStarted,
     AttemptMoved,
     AttemptProgress,

@@ -12,8 +12,8 @@ from __future__ import annotations
 import enum
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Union
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar, Union
 
 from procstop.errors import InternalError
 from procstop.model import Limits, Outcome, Reason, Rung, StopPolicy
@@ -48,7 +48,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True)
 class Spawned:
-    """The worker exists."""
+    """Its start has begun: there is a worker, or one is asked for, or its module is being compiled."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,24 @@ class Gone:
     """The worker was reaped, its tree is gone and its pipes are drained.
 
     `wait` is None if somebody else reaped it: then only what we sent it can tell what ended it.
-    `ended_at` is the instant at which its end was first seen.
+    `ended_at` is the instant at which its end was first seen; `message` says what is known of it besides. `was_there`
+    is False if there had not been a worker yet, nor a compiler of its own. `out_of_memory` says that it ended since it
+    was refused memory, and could not go on without.
     """
 
     wait: tuple[str, int] | None
     ended_at: float
+    message: str | None = None
+    was_there: bool = True
+    out_of_memory: bool = False
 
 
-Event = Union[Spawned, SpawnFailed, Ready, Reported, Stop, Deadline, Gone]
+@dataclass(frozen=True)
+class Freed:
+    """The worker is free for another attempt: it said so with its report, and its pipes are drained."""
+
+
+Event = Union[Spawned, SpawnFailed, Ready, Reported, Stop, Deadline, Gone, Freed]
 
 
 class IllegalEvent(InternalError):
@@ -136,6 +146,16 @@ class Attempt:
     outcome: Outcome | None = None
     wait: tuple[str, int] | None = None
     phases: Phases = field(default=Phases())
+
+
+_Record = TypeVar("_Record", Attempt, Phases, Abilities)
+
+
+def _with(one: _Record, **changes: Any) -> _Record:
+    """Return a copy with these fields changed: `dataclasses.replace`, but that it does not set every field anew."""
+    made = object.__new__(type(one))
+    made.__dict__.update(one.__dict__, **changes)
+    return made
 
 
 Step = tuple[Attempt, tuple[Action, ...]]
@@ -176,7 +196,7 @@ def step(attempt: Attempt, event: Event, now: float) -> Step:
 
 def _move(attempt: Attempt, state: State, now: float, grace: float | None) -> Attempt:
     """Enter a state and book the time spent in the one before it."""
-    return replace(
+    return _with(
         attempt,
         state=state,
         entered=now,
@@ -190,12 +210,12 @@ def _booked(attempt: Attempt, until: float) -> Phases:
     if phase is None:
         return attempt.phases
     spent = max(0.0, until - attempt.entered) + (getattr(attempt.phases, phase) or 0.0)
-    return replace(attempt.phases, **{phase: spent})
+    return _with(attempt.phases, **{phase: spent})
 
 
 def _over(attempt: Attempt, now: float, outcome: Outcome, message: str | None = None) -> Step:
     moved = _move(attempt, State.OVER, now, None)
-    return replace(moved, outcome=outcome, message=message or attempt.message), ()
+    return _with(moved, outcome=outcome, message=message or attempt.message), ()
 
 
 def _climb(attempt: Attempt, rung: Rung, now: float, why: Stop | None) -> Step:
@@ -217,10 +237,10 @@ def _climb(attempt: Attempt, rung: Rung, now: float, why: Stop | None) -> Step:
     }[rung]
     moved = _move(attempt, _RUNG_STATE[rung], now, grace)
     action = Action(rung.value)
-    moved = replace(moved, rung=rung, sent=moved.sent | {action})
+    moved = _with(moved, rung=rung, sent=moved.sent | {action})
     # The first reason wins, and none is invented for a worker that already gave its report.
     if why is not None and moved.reason is None:
-        moved = replace(moved, reason=why.reason, message=why.message)
+        moved = _with(moved, reason=why.reason, message=why.message)
     return moved, (action,)
 
 
@@ -238,7 +258,7 @@ def _spawn_failed(attempt: Attempt, event: Event, now: float) -> Step:
 
 def _stop_pending(attempt: Attempt, event: Event, now: float) -> Step:
     assert isinstance(event, Stop)
-    return _over(replace(attempt, reason=event.reason), now, Outcome.CANCELLED, event.message)
+    return _over(_with(attempt, reason=event.reason), now, Outcome.CANCELLED, event.message)
 
 
 def _ready(attempt: Attempt, event: Event, now: float) -> Step:
@@ -246,14 +266,14 @@ def _ready(attempt: Attempt, event: Event, now: float) -> Step:
     moved = _move(attempt, State.RUNNING, now, attempt.limits.time)
     # A worker that lies about it only changes how long it is waited for on the first rung.
     interrupt = attempt.abilities.interrupt and event.interruptible
-    return replace(moved, ready=True, abilities=replace(attempt.abilities, interrupt=interrupt)), ()
+    return _with(moved, ready=True, abilities=_with(attempt.abilities, interrupt=interrupt)), ()
 
 
 def _late_ready(attempt: Attempt, event: Event, now: float) -> Step:
     # It was written before our signal arrived. A second one is an offence.
     if attempt.ready or attempt.report is not None:
         raise IllegalEvent(f"Ready came twice or after the report, while {attempt.state.value}")
-    return replace(attempt, ready=True), ()
+    return _with(attempt, ready=True), ()
 
 
 def _reported(attempt: Attempt, event: Event, now: float) -> Step:
@@ -273,10 +293,15 @@ def _keep(attempt: Attempt, event: Event) -> Attempt:
         raise IllegalEvent("a second report")
     if outcome in _NEVER_REPORTED or (not attempt.ready and outcome not in _ONLY_BEFORE_READY):
         raise IllegalEvent(f"a report of {outcome.value} while {attempt.state.value}")
+    if event.report.out_of_memory and attempt.limits.memory is None:
+        raise IllegalEvent("a report of a memory limit where there is none")
     asked = {Outcome.INTERRUPTED: Action.INTERRUPT, Outcome.PREEMPTED: Action.PREEMPT}.get(outcome)
     if asked is not None and asked not in attempt.sent:
         raise IllegalEvent(f"a report of {outcome.value} that nobody asked for")
-    return replace(attempt, report=event.report)
+    reason = attempt.reason
+    if event.report.out_of_memory and reason is None:
+        reason = Reason.MEMORY_LIMIT
+    return _with(attempt, report=event.report, reason=reason)
 
 
 def _stop(attempt: Attempt, event: Event, now: float) -> Step:
@@ -330,10 +355,24 @@ def _gone(attempt: Attempt, event: Event, now: float) -> Step:
     assert isinstance(event, Gone)
     ended = min(max(event.ended_at, attempt.entered), now)
     phases = _booked(attempt, ended)
-    phases = replace(phases, reap=(phases.reap or 0.0) + now - ended)
-    outcome = attempt.report.outcome if attempt.report else _verdict(attempt, event.wait)
-    over = replace(attempt, state=State.OVER, entered=now, deadline=None, phases=phases)
-    return replace(over, outcome=outcome, wait=event.wait), ()
+    phases = _with(phases, reap=(phases.reap or 0.0) + now - ended)
+    if attempt.report is not None:
+        outcome = attempt.report.outcome
+    else:
+        outcome = _verdict(attempt, event.wait) if event.was_there else Outcome.CANCELLED
+    over = _with(attempt, state=State.OVER, entered=now, deadline=None, phases=phases)
+    if event.out_of_memory and over.reason is None and attempt.limits.memory is not None:
+        over = _with(over, reason=Reason.MEMORY_LIMIT)
+    if attempt.report is None and over.reason is None and _is_cpu_limit(attempt, event.wait):
+        over = _with(over, reason=Reason.CPU_LIMIT, rung=over.rung or Rung.TERMINATE)
+    return _with(over, outcome=outcome, wait=event.wait, message=attempt.message or event.message), ()
+
+
+def _freed(attempt: Attempt, event: Event, now: float) -> Step:
+    report = attempt.report
+    if report is None or report.outcome is not Outcome.COMPLETED or attempt.rung is not None:
+        raise IllegalEvent("a worker that is free without having returned by itself")
+    return _over(attempt, now, report.outcome)
 
 
 def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
@@ -348,9 +387,14 @@ def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
             return Outcome.KILLED
         if number == signal.SIGTERM and Action.TERMINATE in attempt.sent:
             return Outcome.TERMINATED
-        return Outcome.CRASHED
+        return Outcome.TERMINATED if _is_cpu_limit(attempt, wait) else Outcome.CRASHED
     # A host function may catch our SIGTERM and leave by exit: it was still our signal that ended it.
     return Outcome.TERMINATED if Action.TERMINATE in attempt.sent else Outcome.CRASHED
+
+
+def _is_cpu_limit(attempt: Attempt, wait: tuple[str, int] | None) -> bool:
+    """Tell whether the kernel ended it at its CPU limit, as it does when no supervisor comes before."""
+    return attempt.limits.cpu is not None and wait == ("signal", signal.SIGXCPU)
 
 
 def _ignore(attempt: Attempt, event: Event, now: float) -> Step:
@@ -380,6 +424,7 @@ TABLE: dict[State, dict[type, Rule]] = {
         Stop: _rule(_stop_pending, _S.OVER),
     },
     _S.STARTING: {
+        SpawnFailed: _rule(_spawn_failed, _S.OVER),
         Ready: _rule(_ready, _S.RUNNING),
         Reported: _rule(_reported, _S.EXITING),
         Stop: _rule(_stop, _S.STARTING, *_FORCE),
@@ -407,6 +452,7 @@ TABLE: dict[State, dict[type, Rule]] = {
     _S.EXITING: {
         Stop: _rule(_stop_exiting, _S.EXITING, *_FORCE),
         Deadline: _rule(_grace_over, *_FORCE),
+        Freed: _rule(_freed, _S.OVER),
         Gone: _GONE,
     },
     _S.TERMINATING: {

@@ -5,24 +5,61 @@ Nothing here decides anything; `containment` (in a worker) and `process` (in a s
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
+PR_GET_TID_ADDRESS = 40
+
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}.get(_MACHINE)
+"""The number of the system call."""
+_CLONE_PARENT = 0x00008000
+_CLONE_CHILD_CLEARTID = 0x00200000
+_CLONE_CHILD_SETTID = 0x01000000
+_CAP_SETGID, _CAP_SETUID = 6, 7
 
 ON_LINUX = sys.platform.startswith("linux")
 
 
-def _prctl(option: int, value: int) -> None:
+CAN_FORK_SIBLINGS = ON_LINUX and _CLONE is not None
+"""Whether `fork_sibling` works here."""
+
+
+@functools.cache
+def _libc() -> Any:
     # ctypes is imported late: a supervisor on another system never needs it.
     import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def make_prctl() -> Callable[[int, int | bytes], None]:
+    """Return prctl(option, value), laid ready; it raises `OSError` where the kernel refuses."""
+    import ctypes
+
+    # A library object of its own: argument types are the property of one.
+    call = ctypes.CDLL(None, use_errno=True).prctl
+    call.argtypes = [ctypes.c_int, ctypes.c_void_p, *[ctypes.c_ulong] * 3]
+
+    def prctl(option: int, value: int | bytes) -> None:
+        if call(option, value, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+    return prctl
+
+
+def _prctl(option: int, value: int) -> None:
+    make_prctl()(option, value)
 
 
 def set_parent_death_signal(number: int) -> bool:
@@ -34,6 +71,12 @@ def set_parent_death_signal(number: int) -> bool:
         return False
     _prctl(PR_SET_PDEATHSIG, number)
     return True
+
+
+def set_name(name: str) -> None:
+    """Show this process under a name, at most 15 bytes of it, to those who list processes."""
+    if ON_LINUX:
+        make_prctl()(PR_SET_NAME, name.encode()[:15])
 
 
 def set_child_subreaper(on: bool) -> bool:
@@ -51,8 +94,68 @@ def is_child_subreaper() -> bool:
     import ctypes
 
     value = ctypes.c_int(0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    return libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
+    return _libc().prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
+
+
+def make_fork_sibling() -> Callable[[], int]:
+    """Return a `fork` whose child has the caller's own parent for a parent: 0 in the child, its pid in the caller.
+
+    The parent then waits for it, as for the caller, and the parent's death reaches both alike. Only a process with
+    one thread may use it. It raises `OSError` where the system refuses.
+    """
+    import ctypes
+
+    # PyDLL keeps the GIL: the child begins where the caller stood, with everything that Python knows in place.
+    libc, python = ctypes.PyDLL(None, use_errno=True), ctypes.pythonapi
+    # Looked up here and not in the child, which would have to copy all the pages that looking up touches.
+    syscall, before = libc.syscall, python.PyOS_BeforeFork
+    after_in_child, after_in_parent = python.PyOS_AfterFork_Child, python.PyOS_AfterFork_Parent
+    for function in (before, after_in_child, after_in_parent):
+        function.argtypes, function.restype = (), None
+    # Where the C library keeps the id of this thread, so that the kernel writes the child's there as fork() has it do.
+    address = ctypes.c_void_p()
+    tid = address.value if libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) == 0 else None
+    flags = _CLONE_PARENT | signal.SIGCHLD
+    if tid:
+        flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+    number, zero = ctypes.c_long(_CLONE or -1), ctypes.c_void_p(None)
+    # x86_64 takes (flags, stack, parent_tid, child_tid, tls), the others (flags, stack, parent_tid, tls, child_tid).
+    last = (ctypes.c_void_p(tid), zero) if _MACHINE == "x86_64" else (zero, ctypes.c_void_p(tid))
+    arguments = (number, ctypes.c_ulong(flags), zero, zero, *last)
+    syscall.restype = ctypes.c_long
+    get_errno = ctypes.get_errno
+
+    def fork_sibling() -> int:
+        before()
+        pid: int = syscall(*arguments)
+        if pid == 0:
+            after_in_child()
+            return 0
+        error = get_errno()
+        after_in_parent()
+        if pid < 0:
+            raise OSError(error, os.strerror(error))
+        return pid
+
+    return fork_sibling
+
+
+def can_become(user: int) -> bool:
+    """Tell whether this process may take on the user and group of a number, which its namespace may not even have."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            (rights,) = (int(line.split()[1], 16) for line in status if line.startswith(b"CapEff:"))
+        with open("/proc/self/setgroups", "rb") as file:
+            may = rights >> _CAP_SETGID & 1 and rights >> _CAP_SETUID & 1 and file.read().strip() == b"allow"
+        return bool(may) and all(_is_mapped(f"/proc/self/{kind}_map", user) for kind in ("uid", "gid"))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_mapped(path: str, number: int) -> bool:
+    with open(path, "rb") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= number < first + count for first, _, count in ranges)
 
 
 def children(pid: int) -> list[int] | None:
@@ -75,3 +178,38 @@ def children(pid: int) -> list[int] | None:
 
 LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 """Whether this kernel was built to list children (CONFIG_PROC_CHILDREN)."""
+
+
+def make_life_timer() -> Callable[[float], None]:
+    """Return a function that has the kernel kill this process in so many seconds of monotonic time; it may be called
+    again, which begins anew, and with 0 for never. It raises `OSError` where there can be no such timer.
+
+    The kernel carries it out whatever this process and its parents do or have become: SIGKILL needs nobody's turn.
+    """
+    import ctypes
+
+    if not ON_LINUX:
+        return lambda seconds: None
+    libc = ctypes.CDLL(None, use_errno=True)
+    # struct sigevent: a value of 8 bytes, the signal, how to notify (0 is by signal), and room for the rest.
+    event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL, 0)
+    timer = ctypes.c_void_p()
+    spec = (ctypes.c_long * 4)()
+    create, settime = libc.timer_create, libc.timer_settime
+    create.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    settime.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    made = False
+
+    def live_for(seconds: float) -> None:
+        nonlocal made
+        if not made and create(time.CLOCK_MONOTONIC, event, ctypes.byref(timer)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"timer_create: {os.strerror(number)}")
+        made = True
+        whole = int(seconds)
+        spec[2], spec[3] = whole, int((seconds - whole) * 1e9)
+        if settime(timer, 0, spec, None) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"timer_settime: {os.strerror(number)}")
+
+    return live_for

@@ -175,7 +175,12 @@ class StopPolicy:
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps on a guest; None is no cap. `start` and `time` in seconds, `output` in bytes per stream.
+    """Caps on a guest; None is no cap. `start`, `time`, `cpu` and `stall` in seconds, `output` in bytes per stream.
+
+    `cpu` is the CPU time of guest code, `stall` the longest time between two stopping points of a guest that has some.
+    `memory` is what a guest's memories and tables may have, in bytes, `file_size` what a file may that it writes;
+    `open_files` is how many files and directories it may have open at a time. `compile_memory` is what a compiler of
+    its module may use, in bytes.
 
     There is always a cap on starting, or a compiler that hangs could not be stopped. Starting counts until the guest
     is ready to run, compiling included; all guest code counts as time.
@@ -183,14 +188,85 @@ class Limits:
 
     start: float = 300.0
     time: float | None = None
+    cpu: float | None = None
+    stall: float | None = None
+    memory: int | None = None
     output: int | None = 100 * 1024 * 1024
+    open_files: int | None = None
+    file_size: int | None = None
+    compile_memory: int | None = 4 * 1024 * 1024 * 1024
 
     def __post_init__(self) -> None:
         _check_seconds("limits.start", self.start, zero=False)
-        if self.time is not None:
-            _check_seconds("limits.time", self.time, zero=False)
-        if self.output is not None and (type(self.output) is not int or self.output <= 0):
-            raise InvalidValue("limits.output", f"must be a number of bytes above 0, got {self.output!r}")
+        for key in ("time", "cpu", "stall"):
+            seconds = getattr(self, key)
+            if seconds is not None:
+                _check_seconds(f"limits.{key}", seconds, zero=False)
+        for key in ("memory", "output", "file_size", "compile_memory"):
+            size = getattr(self, key)
+            if size is not None and (type(size) is not int or not 0 < size < 1 << 62):
+                raise InvalidValue(f"limits.{key}", f"must be a number of bytes above 0, got {size!r}")
+        if self.open_files is not None:
+            _check_count("limits.open_files", self.open_files, least=1)
+
+
+class Level(str, enum.Enum):
+    """How much of what could keep a hostile guest inside is in force; later ones have less."""
+
+    FULL = "full"
+    BASIC = "basic"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Containment:
+    """What workers put on. `require` refuses to run with less; None is what each engine needs at least.
+
+    `sandbox` False leaves the sandbox open, for those who want to know whether it is to blame for something.
+    """
+
+    require: Level | None = None
+    sandbox: bool = True
+
+    def __post_init__(self) -> None:
+        if self.require is not None:
+            try:
+                object.__setattr__(self, "require", Level(self.require))
+            except ValueError:
+                choices = ", ".join(one.value for one in Level)
+                raise InvalidValue("containment.require", f"must be one of {choices}, got {self.require!r}") from None
+        if not isinstance(self.sandbox, bool):
+            raise InvalidValue("containment.sandbox", f"must be True or False, got {self.sandbox!r}")
+
+
+class Spawn(str, enum.Enum):
+    """How a worker comes into being."""
+
+    SERVER = "server"
+    FRESH = "fresh"
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How a job's workers are made.
+
+    `spawn` has them forked by a fork server, or each started anew. `reuse` is how many attempts of one task one worker
+    may host. `cache` keeps compiled modules on this machine.
+    """
+
+    spawn: Spawn = Spawn.SERVER
+    reuse: int = 1
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "spawn", Spawn(self.spawn))
+        except ValueError:
+            choices = ", ".join(one.value for one in Spawn)
+            raise InvalidValue("workers.spawn", f"must be one of {choices}, got {self.spawn!r}") from None
+        _check_count("workers.reuse", self.reuse, least=1)
+        if not isinstance(self.cache, bool):
+            raise InvalidValue("workers.cache", f"must be True or False, got {self.cache!r}")
 
 
 class StrategyKind(str, enum.Enum):
@@ -273,6 +349,8 @@ class Dir:
 
 
 ENGINES = ("auto", "wasmer", "wasmtime")
+HOST_ALLOWABLE = ("network", "processes", "files")
+"""What host functions may ask for beyond the directories of their task."""
 
 HostFunction = Callable[..., Any]
 
@@ -283,7 +361,8 @@ class Task:
 
     `module` and the other paths are host paths. `args` are numbers typed by the export's signature, or
     argv strings for "_start". `host` is the path of a Python file with a mapping `imports`, or such a mapping
-    of "module.name" to importable callables; both run in the worker. `limits` and `stop` replace the job's.
+    of "module.name" to importable callables; both run in the worker, inside its sandbox but for what `host_allow`
+    names: "network", "processes" (they start some), "files" (beyond `dirs`). `limits` and `stop` replace the job's.
     """
 
     name: str
@@ -298,6 +377,7 @@ class Task:
     check_every: int = 1
     imports: Mapping[str, str] = field(default_factory=dict)
     host: StrPath | Mapping[str, HostFunction] | None = None
+    host_allow: Sequence[str] = ()
     needs: Sequence[str] = ()
     limits: Limits | None = None
     stop: StopPolicy | None = None
@@ -305,6 +385,8 @@ class Task:
     expect: Sequence[Outcome] = (Outcome.COMPLETED,)
     group: str | None = None
     """The name that `needs` and `--task` know it by when `each` made several tasks of one entry."""
+    reuse: int | None = None
+    """How many attempts of its group one worker may host; None is what the job says."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -326,6 +408,8 @@ class Task:
             raise InvalidValue("engine", f"must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         _check_count("check_every", self.check_every, least=1)
         _check_count("retries", self.retries, least=0)
+        if self.reuse is not None:
+            _check_count("workers.reuse", self.reuse, least=1)
 
     def _check_host(self) -> None:
         if isinstance(self.host, Mapping):
@@ -351,6 +435,7 @@ class Task:
             ("args", "[1, 7]"),
             ("dirs", '[procstop.Dir("/data", "data")]'),
             ("needs", '["other"]'),
+            ("host_allow", '["network"]'),
         ):
             object.__setattr__(self, key, _items(key, getattr(self, key), example))
         for value in self.args:
@@ -359,6 +444,9 @@ class Task:
                 raise InvalidValue("args", f"must be numbers and texts, got {value!r}{hint}")
         for need in self.needs:
             _check_text("needs", need)
+        for allowed in self.host_allow:
+            if allowed not in HOST_ALLOWABLE:
+                raise InvalidValue("host_allow", f"must be of {', '.join(HOST_ALLOWABLE)}, got {allowed!r}")
         seen = set()
         for directory in self.dirs:
             _check_kind("dirs", directory, Dir, 'procstop.Dir("/data", "data")')
@@ -383,6 +471,8 @@ class Job:
     on_interrupt: OnInterrupt = OnInterrupt()
     stop: StopPolicy = StopPolicy()
     limits: Limits = Limits()
+    workers: Workers = Workers()
+    containment: Containment = Containment()
     source: str | None = None
     """The job file that it came from, for messages."""
 
@@ -401,5 +491,7 @@ class Job:
         _check_kind("on_interrupt", given, OnInterrupt, f"procstop.OnInterrupt(procstop.OnInterruptKind.{kind})")
         _check_kind("stop", self.stop, StopPolicy, "procstop.StopPolicy(interrupt=2)")
         _check_kind("limits", self.limits, Limits, "procstop.Limits(time=10)")
+        _check_kind("workers", self.workers, Workers, "procstop.Workers(reuse=500)")
+        _check_kind("containment", self.containment, Containment, 'procstop.Containment(require="full")')
         if self.concurrency is not None:
             _check_count("concurrency", self.concurrency, least=1)

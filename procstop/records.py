@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from procstop.model import Outcome, Reason, Rung, Value
+from procstop.model import Level, Outcome, Reason, Rung, Value
 
 Tail = bytes
 
@@ -50,11 +52,37 @@ class StreamRecord:
 
 
 @dataclass(frozen=True)
+class Contained:
+    """What kept an attempt's guest inside: `missing` says in sentences what is not there of `Level.FULL`.
+
+    `user` is the uid that the worker took in root's place, None where it kept its own. `allowed` is what its host
+    functions asked for.
+    """
+
+    level: Level
+    missing: tuple[str, ...] = ()
+    user: int | None = None
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The receipt of a tree that was ended by force: how many processes there were below the worker, how many of all
+    were sent SIGKILL, and how many are left.
+    """
+
+    found: int = 0
+    killed: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True)
 class AttemptRecord:
     """Everything that is known about one attempt once it is over.
 
-    `wait` is ("exit", code) or ("signal", number), as the kernel told it; None when nothing ran. `engine_reason`
-    says why this engine.
+    `wait` is ("exit", code) or ("signal", number), as the kernel told it; None when nothing ran, or when its worker
+    went on to another attempt. `worker` numbers the workers of a run: attempts with the same number shared one.
+    `engine_reason` says why this engine. `contained` is None where nothing ran, `tree` unless force was used.
     """
 
     number: int
@@ -75,6 +103,9 @@ class AttemptRecord:
     stdout: StreamRecord = StreamRecord()
     stderr: StreamRecord = StreamRecord()
     engine_reason: str | None = None
+    worker: int | None = None
+    contained: Contained | None = None
+    tree: Tree | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +133,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What became of a run. `reason` says why it was stopped as a whole, if it was."""
+    """What became of a run. `reason` says why it was stopped as a whole, if it was; `tasks` are in the job's order."""
 
     run: str
     job: str
@@ -110,7 +141,7 @@ class RunRecord:
     duration_s: float
     exit_code: int
     reason: Reason | None
-    tasks: tuple[TaskRecord, ...]
+    tasks: Sequence[TaskRecord]
 
     @property
     def ok(self) -> bool:
@@ -118,10 +149,15 @@ class RunRecord:
         return all(task.ok for task in self.tasks)
 
     def __getitem__(self, name: str) -> TaskRecord:
-        for task in self.tasks:
-            if task.task == name:
-                return task
-        raise KeyError(name)
+        return self.tasks[self._places[name]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        # Made only once somebody asks by name: of a big run it is big itself.
+        places: dict[str, int] = {}
+        for place, task in enumerate(self.tasks):
+            places.setdefault(task.task, place)
+        return places
 
 
 @dataclass(frozen=True)
@@ -135,3 +171,6 @@ class Report:
     partial: tuple[Value, ...] | None = None
     stopping_points: StoppingPoints = StoppingPoints()
     peak_memory_bytes: int | None = None
+    cpu_s: float | None = None
+    out_of_memory: bool = False
+    """Whether its memory limit was in the guest's way when it ended."""

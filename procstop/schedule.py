@@ -1,7 +1,8 @@
 """Which task starts next: needs, concurrency, retries, and what a stop request does to the queue. Pure.
 
 A `Schedule` knows tasks by name only. Its owner takes names from `next`, and says with `ended` what became of them.
-Every task leaves it exactly once: as ended, or in the list of cancelled ones.
+Every task leaves it exactly once: as ended, or in the list of cancelled ones. What one event costs depends on the
+tasks that it touches, never on how many there are; only the stop of a run touches all.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str] | None:
     """Return the names along one cycle, the first repeated at the end; None where there is no cycle."""
     done: set[str] = set()
     for root in needs:
+        if root in done:
+            continue
         path: list[str] = []
         on_path: set[str] = set()
         stack: list[tuple[str, bool]] = [(root, False)]
@@ -60,6 +63,7 @@ class Schedule:
     def __init__(self, needs: Mapping[str, Sequence[str]], concurrency: int) -> None:
         self._concurrency = concurrency
         self._missing = {task: len(set(needed)) for task, needed in needs.items()}
+        # Each list in the order of the job.
         self._dependents: dict[str, list[str]] = {}
         for task, needed in needs.items():
             for name in dict.fromkeys(needed):
@@ -117,15 +121,15 @@ class Schedule:
 
     def _spent(self) -> list[Cancelled]:
         """Once nothing may start any more, cancel all that waits."""
-        if self._budget != 0:
+        if self._budget != 0 or not self._waiting:
             return []
-        return self._cancel(self._waiting, STOPPED_RUN)
+        self._queue.clear()
+        return self._cancel(self._missing, STOPPED_RUN)
 
     def _cancel(self, tasks: Iterable[str], why: str) -> list[Cancelled]:
-        # In the order of the job, whatever set they come from.
-        chosen = set(tasks) & self._waiting
-        cancelled = [Cancelled(task, why) for task in self._missing if task in chosen]
-        self._waiting -= chosen
+        """Cancel those that wait, in the order in which they are given."""
+        cancelled = [Cancelled(task, why) for task in tasks if task in self._waiting]
+        self._waiting.difference_update(one.task for one in cancelled)
         return cancelled
 
     def _cancel_dependents(self, task: str) -> list[Cancelled]:

@@ -26,6 +26,7 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, temporary_direct
     """Keep the tester's configuration, terminal and temporary files out of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("TMPDIR", str(temporary_directory))
         patch.setattr(tempfile, "tempdir", str(temporary_directory))
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PROCSTOP_DEBUG", "PROCSTOP_ATTEMPT"):

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from procstop import __version__
+from procstop.cli.cache import cache_app
 
 app = typer.Typer(
     name="procstop",
@@ -20,12 +21,15 @@ app = typer.Typer(
         procstop run add.wasm --call run 1 7
         procstop check job.toml
         procstop inspect program.wasm
+        procstop compile program.wasm
+        procstop selftest
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cache_app)
 
 
 class EngineName(str, Enum):
@@ -34,6 +38,13 @@ class EngineName(str, Enum):
     AUTO = "auto"
     WASMER = "wasmer"
     WASMTIME = "wasmtime"
+
+
+class SpawnName(str, Enum):
+    """What --spawn takes."""
+
+    SERVER = "server"
+    FRESH = "fresh"
 
 
 def _show_version(wanted: bool) -> None:
@@ -102,6 +113,18 @@ def run(
     host: Annotated[
         Optional[Path], typer.Option("--host", metavar="FILE.py", help="For a module: its Python host functions.")
     ] = None,
+    host_allow: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--host-allow",
+            metavar="NAME",
+            help="For a module: what its host functions may do besides: network, processes, files. Repeatable.",
+        ),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not keep compiled modules for later runs.")] = False,
+    spawn: Annotated[
+        Optional[SpawnName], typer.Option("--spawn", help="Have workers forked by a server, or each started fresh.")
+    ] = None,
 ) -> None:
     """Run a job, or one module, and always come to an end.
 
@@ -132,6 +155,9 @@ def run(
         directories=[(text, False) for text in directories or []] + [(text, True) for text in write_directories or []],
         env=env or [],
         host=host,
+        host_allow=host_allow or [],
+        cache=not no_cache,
+        spawn=spawn.value if spawn else None,
     )
     raise typer.Exit(run_command(options))
 
@@ -181,3 +207,46 @@ def engines() -> None:
     from procstop.cli.engines import engines_command
 
     raise typer.Exit(engines_command())
+
+
+@app.command()
+def selftest(
+    trials: Annotated[int, typer.Option("--trials", min=1, max=100_000, help="How often each row is tried.")] = 10,
+    engine: Annotated[Optional[EngineName], typer.Option("--engine", help="Try this engine only.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Prove the promises on this machine: run hostile guests, kill every process of ours, and count the survivors.
+
+    It takes about a minute. Exit code 0 says that every promise held.
+
+    Examples:
+
+        procstop selftest
+        procstop selftest --engine wasmtime --trials 100 --json
+    """
+    from procstop.cli.selftest import selftest_command
+
+    # "auto" takes what is here, which is all of it.
+    only = None if engine in (None, EngineName.AUTO) else engine.value
+    raise typer.Exit(selftest_command(trials, only, json))
+
+
+@app.command("compile")
+def compile_modules(
+    modules: Annotated[list[Path], typer.Argument(metavar="MODULE", help=".wasm or .wat modules.")],
+    engine: Annotated[Optional[EngineName], typer.Option("--engine", help="What to compile them for.")] = None,
+    settings: _Set = None,
+    config: _Config = None,
+) -> None:
+    """Compile modules ahead of any run, into the cache; several side by side.
+
+    limits.start is how long each may take, limits.compile_memory what its compiler may use.
+
+    Examples:
+
+        procstop compile program.wasm
+        procstop compile --engine wasmtime --set limits.start=10m a.wasm b.wat
+    """
+    from procstop.cli.compile import compile_command
+
+    raise typer.Exit(compile_command(modules, engine.value if engine else None, settings or [], config))

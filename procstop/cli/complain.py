@@ -21,7 +21,9 @@ def complain_of_fault(error: BaseException) -> None:
     """Print that procstop itself failed; the traceback only for those who ask."""
     say(f"internal error: {type(error).__name__}: {error}")
     if os.environ.get("PROCSTOP_DEBUG"):
-        traceback.print_exception(type(error), error, error.__traceback__)
+        for lines in traceback.format_exception(type(error), error, error.__traceback__):
+            for line in lines.splitlines():
+                say(line)
     else:
         say("this is a fault of procstop; PROCSTOP_DEBUG=1 shows where it happened")
 

@@ -6,9 +6,11 @@ import platform
 
 import typer
 
-from procstop.containment import missing_guards
+from procstop import sandbox
 from procstop.engines.abilities import FEATURES, PREFERENCE
+from procstop.model import Containment
 from procstop.preflight import engine_status
+from procstop.preflight.contained import contained
 from procstop.wasi import VERSIONS
 
 _NOTES = {
@@ -33,6 +35,10 @@ def engines_command() -> int:
         typer.echo(f"  WASI: {', '.join(VERSIONS)}")
         typer.echo(f"  {_NOTES[name]}")
     typer.echo(f"auto: {' before '.join(PREFERENCE)}, whichever can run the module")
-    for sentence in missing_guards():
+    found = contained(Containment(), sandbox.probe(), drops=True)
+    typer.echo(f"containment: {found.level.value}")
+    if found.user is not None:
+        typer.echo(f"  workers of tasks without directories and host functions become user {found.user}")
+    for sentence in found.missing:
         typer.echo(f"missing here: {sentence}")
     return 0 if here else 1

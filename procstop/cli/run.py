@@ -15,11 +15,14 @@ from procstop.errors import JobFileError, ProcstopError
 from procstop.events import Observer
 from procstop.jobfile import load_job, single_job
 from procstop.model import Dir, Job, Stdin
+from procstop.places import cache_directory
 from procstop.preflight import load_plan
 from procstop.records import RunRecord
-from procstop.reporting import RawOutput, Reporter, check_report_path, make_reporter, write_report
+from procstop.reporting import RawOutput, Reporter, check_report_path, make_reporter, settle_report_path, write_report
+from procstop.reporting.report import SettledPath
 from procstop.reporting.text import printable
 from procstop.supervisor import Supervisor
+from procstop.supervisor.outputs import make_directory
 from procstop.supervisor.verdict import FAULT, OK
 
 
@@ -41,6 +44,9 @@ class RunOptions:
     directories: list[tuple[str, bool]] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
     host: Path | None = None
+    host_allow: list[str] = field(default_factory=list)
+    cache: bool = True
+    spawn: str | None = None
 
 
 def run_command(options: RunOptions) -> int:
@@ -48,6 +54,7 @@ def run_command(options: RunOptions) -> int:
     plan = load_plan(lambda: make_job(options))
     if options.report is not None:
         check_report_path(options.report, _inputs(options, plan.job))
+    settled = None if options.report is None else settle_report_path(options.report)
     output_dir = None if options.output_dir is None else _make_directory(options.output_dir)
     raw = _raw_output(options)
     reporter = make_reporter(
@@ -59,13 +66,20 @@ def run_command(options: RunOptions) -> int:
     )
     # What the guest wrote comes before what is said of its end.
     observers: list[Observer] = [reporter] if raw is None else [raw, reporter]
-    supervisor = Supervisor(plan.job, plan.assignments, observers=observers, output_dir=output_dir, owns_process=True)
+    supervisor = Supervisor(
+        plan.job,
+        plan.assignments,
+        observers=observers,
+        output_dir=output_dir,
+        owns_process=True,
+        cache_directory=cache_directory(),
+    )
     try:
         with supervisor, handle_signals(supervisor):
             record = supervisor.run()
         # From here on Ctrl-C is an ordinary one: nothing of the run is left to be stopped.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return _finish(record, supervisor, reporter, raw, options.report)
+        return _finish(record, supervisor, reporter, raw, settled)
     finally:
         reporter.close()
 
@@ -75,6 +89,10 @@ def make_job(options: RunOptions) -> Job:
     overrides = list(options.settings)
     if options.jobs is not None:
         overrides.append(f"concurrency={options.jobs}")
+    if not options.cache:
+        overrides.append("workers.cache=false")
+    if options.spawn is not None:
+        overrides.append(f"workers.spawn={options.spawn}")
     if not is_module(options.target):
         _refuse_module_options(options)
         if options.engine is not None:
@@ -93,6 +111,7 @@ def make_job(options: RunOptions) -> Job:
         stdin=_own_stdin(),
         engine=options.engine,
         host=options.host,
+        host_allow=options.host_allow,
     )
 
 
@@ -142,7 +161,11 @@ def _inputs(options: RunOptions, job: Job) -> Iterator[tuple[str, str]]:
 
 
 def _finish(
-    record: RunRecord, supervisor: Supervisor, reporter: Reporter, raw: RawOutput | None, report: Path | None
+    record: RunRecord,
+    supervisor: Supervisor,
+    reporter: Reporter,
+    raw: RawOutput | None,
+    report: SettledPath | str | None,
 ) -> int:
     code = record.exit_code
     if report is not None:
@@ -168,6 +191,7 @@ def _refuse_module_options(options: RunOptions) -> None:
         ("--dir and --write-dir", options.directories),
         ("--env", options.env),
         ("--host", options.host),
+        ("--host-allow", options.host_allow),
     ]
     wrong = [name for name, value in given if value]
     if wrong:
@@ -208,7 +232,7 @@ def _own_stdin() -> Stdin | None:
 
 def _make_directory(path: Path) -> str:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(os.fspath(path))
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:

@@ -18,6 +18,7 @@ from procstop.engines.traps import trap_reason, trap_text
 from procstop.errors import EngineError, InternalError
 from procstop.model import Value
 from procstop.module import FuncType
+from procstop.stopping import Flag
 
 # A stack exhaustion makes a text of 14.6 MB, one line for each frame.
 _READ_CHARS = 2000
@@ -30,13 +31,17 @@ class WasmerEngine:
     name = "wasmer"
 
     def __init__(self) -> None:
-        self._store = wasmer.Store(wasmer_engine.Universal(Compiler))
+        # Without a compiler, which only `compile` needs: a fork server never makes one.
+        self._engine = wasmer_engine.Universal()
+        self._store = wasmer.Store(self._engine)
         self._module: Any = None
         self._instance: Any = None
         self._memory: Any = None
 
     def compile(self, data: bytes) -> None:
         """Compile a module; raise `EngineError` where wasmer cannot."""
+        self._engine = wasmer_engine.Universal(Compiler)
+        self._store = wasmer.Store(self._engine)
         try:
             self._module = wasmer.Module(self._store, data)
         except RuntimeError as error:
@@ -44,7 +49,31 @@ class WasmerEngine:
         except BaseException as error:
             _raise_panic(error, "compiling it")
 
-    def instantiate(self, functions: Sequence[HostFunction]) -> None:
+    def serialize(self) -> bytes:
+        """Return the compiled module as an artifact."""
+        return bytes(self._module.serialize())
+
+    def load(self, artifact: bytes) -> None:
+        """Take a compiled module; raise `EngineError` where wasmer refuses it."""
+        # An engine keeps the code of its modules for as long as it lives; with one for each, a module can be let go of.
+        self._engine = wasmer_engine.Universal()
+        self._store = wasmer.Store(self._engine)
+        try:
+            self._module = wasmer.Module.deserialize(self._store, artifact)
+        except RuntimeError as error:
+            raise EngineError(f"wasmer cannot load it: {_one_line(error)}") from None
+        except BaseException as error:
+            _raise_panic(error, "loading it")
+
+    def again(self) -> WasmerEngine:
+        """Return an adapter for another instance of the same module, in a store of its own."""
+        other = WasmerEngine.__new__(WasmerEngine)
+        other._engine, other._module = self._engine, self._module
+        other._store = wasmer.Store(self._engine)
+        other._instance = other._memory = None
+        return other
+
+    def instantiate(self, functions: Sequence[HostFunction], flag: Flag) -> None:
         """Make the instance and run a start function."""
         if self._module is None:
             raise InternalError("instantiate before compile")
@@ -69,6 +98,28 @@ class WasmerEngine:
         if not type.results:
             return ()
         return tuple(result) if len(type.results) > 1 else (result,)
+
+    def cap_memory(self, most: int) -> None:
+        """Do nothing: wasmer has no limit of its own, the worker's holds."""
+
+    def is_out_of_memory(self, names: Sequence[str]) -> bool:
+        """Tell whether one of these exported memories cannot get a sixteenth more, though its module says it may."""
+        return self._instance is not None and any(map(self._is_full, names))
+
+    def _is_full(self, name: str) -> bool:
+        memory = getattr(self._instance.exports, name)
+        if not isinstance(memory, wasmer.Memory):
+            return False
+        most = memory.type.maximum
+        if most is not None and memory.size >= most:
+            return False
+        # Programs ask for more than a page at a time.
+        step = max(1, memory.size // 16)
+        try:
+            memory.grow(step if most is None else min(step, most - memory.size))
+        except RuntimeError:
+            return True
+        return False
 
     def memory(self) -> memoryview:
         """Return the exported memory as it is now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from procstop.errors import InvalidValue
 from procstop.jobfile.each import matches, replace, token_problems, tokens_of
 from procstop.jobfile.explain import meant_key
 from procstop.jobfile.layers import Layer
-from procstop.jobfile.needs import Graph, closure
+from procstop.jobfile.needs import Graph
 from procstop.jobfile.schema import DirTable, StdinTable, TaskTable
 from procstop.jobfile.wording import key_path, line, quoted
 from procstop.model import Dir, Outcome, Stdin, Task
@@ -63,7 +64,13 @@ class Files:
         except OSError:
             self._here = False
         self._graph = graph
-        self._written = {entry.name: self._written_by(entry) for entry in entries if entry.name is not None}
+        self._writers: dict[str, set[str]] = {}
+        for entry in entries:
+            for folder in self._written_by(entry) if entry.name is not None else ():
+                self._writers.setdefault(folder, set()).add(entry.name or "")
+        # By folder: the entries that are known to come after one that writes there, and those known not to.
+        self._after: dict[str, set[str]] = {}
+        self._not_after: dict[str, set[str]] = {}
 
     def absolute(self, path: str) -> str:
         """The path as the worker gets it; `~` is a name like any other."""
@@ -100,10 +107,32 @@ class Files:
         """Tell whether a task that comes first can write it: then it need not be there yet."""
         if entry.name is None:
             return False
-        before = closure(self._graph.get(entry.name, ()), self._graph) - {entry.name}
-        return any(
-            absolute.startswith(os.path.join(folder, "")) for name in before for folder in self._written.get(name, ())
-        )
+        above, below = os.path.dirname(absolute), absolute
+        while above != below:
+            if above in self._writers and self._comes_after(entry.name, above):
+                return True
+            above, below = os.path.dirname(above), above
+        return False
+
+    def _comes_after(self, name: str, folder: str) -> bool:
+        """Tell whether an entry needs one that writes to a folder, directly or not."""
+        writers = self._writers[folder]
+        after = self._after.setdefault(folder, set())
+        not_after = self._not_after.setdefault(folder, set())
+        seen = {name}
+        waiting = deque(self._graph.get(name, ()))
+        while waiting:
+            need = waiting.popleft()
+            if need == name:
+                continue
+            if need in writers or need in after:
+                after.add(name)
+                return True
+            if need not in seen and need not in not_after:
+                seen.add(need)
+                waiting.extend(self._graph.get(need, ()))
+        not_after |= seen
+        return False
 
     def _written_by(self, entry: Entry) -> list[str]:
         dirs = (entry.table.dirs or {}) if entry.table is not None else {}
@@ -179,12 +208,14 @@ def _task(table: TaskTable, layer: Layer, tokens: Mapping[str, str] | None, file
         check_every=given.get("check_every", Task.check_every),
         imports=dict(table.imports or {}),
         host=files.absolute(table.host) if table.host is not None else None,
+        host_allow=table.host_allow or (),
         needs=table.needs or (),
         limits=layer.limits_model(),
         stop=layer.stop_policy(),
         retries=given.get("retries", Task.retries),
         expect=[Outcome(word) for word in expect],
         group=table.name if tokens is not None else None,
+        reuse=layer.workers_model().reuse,
     )
 
 

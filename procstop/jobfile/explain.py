@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from procstop.jobfile.schema import (
     NOT_ENFORCED,
     ConfigTable,
+    ContainmentTable,
     DirTable,
     HeadTable,
     LimitsTable,
@@ -20,6 +21,8 @@ from procstop.jobfile.schema import (
     StdinTable,
     StopTable,
     TaskTable,
+    TaskWorkersTable,
+    WorkersTable,
 )
 from procstop.jobfile.values import TAGS
 from procstop.jobfile.wording import closest, did_you_mean, key_path, line, listed, quoted, show
@@ -32,6 +35,8 @@ TableT = TypeVar("TableT", bound=BaseModel)
 _INNER: dict[str, type[BaseModel]] = {
     "limits": LimitsTable,
     "stop": StopTable,
+    "workers": WorkersTable,
+    "containment": ContainmentTable,
     "strategy": NextTable,
     "on_interrupt": NextTable,
     "stdin": StdinTable,
@@ -50,14 +55,25 @@ _HOW_TO_GIVE = {"name": "give the task a name of its own", "module": "name its .
 _ALIASES = {
     "timeout": "limits.time",
     "depends_on": "needs",
-    "workers": "concurrency",
     "jobs": "concurrency",
     "tasks": "task",
     "path": "module",
     "file": "module",
     "function": "call",
     "export": "call",
+    "sandbox": "containment.sandbox",
+    "cpu_time": "limits.cpu",
+    "max_memory": "limits.memory",
+    "nofile": "limits.open_files",
+    "fsize": "limits.file_size",
+    "pool": "workers.reuse",
+    "max_tasks": "workers.reuse",
+    "max_tasks_per_child": "workers.reuse",
+    "max_tasks_per_worker": "workers.reuse",
+    "maxtasksperchild": "workers.reuse",
 }
+
+_OF_THE_JOB = frozenset(WorkersTable.model_fields) - frozenset(TaskWorkersTable.model_fields)
 
 
 def check(
@@ -87,7 +103,9 @@ def unknown_key(model: type[BaseModel], place: Place) -> str:
     """The sentence for a key that the table at `place` does not have."""
     *above, key = place
     if above:
-        return _unknown_inner_key(_INNER[above[0]], above, key)
+        return _unknown_inner_key(_inner(model, above[0]), above, key)
+    if model is TaskTable and key in _OF_THE_JOB:
+        return _belongs_to_the_job(key)
     if model is not ConfigTable and key not in _ALIASES and closest(key, [*model.model_fields, "task"]) is None:
         if key in TaskTable.model_fields and model is HeadTable:
             return "unknown here; it is a key of a task and goes below [[task]]"
@@ -96,7 +114,11 @@ def unknown_key(model: type[BaseModel], place: Place) -> str:
     if model is ConfigTable and key in TaskTable.model_fields:
         return "unknown here; it is a key of a task and belongs in a job file"
     offer = [*model.model_fields, "task"] if model is HeadTable else list(model.model_fields)
-    inner_keys = [f"{name}.{inner}" for name in ("limits", "stop") for inner in _INNER[name].model_fields]
+    inner_keys = [
+        f"{name}.{inner}"
+        for name in ("limits", "stop", "workers", "containment")
+        for inner in _inner(model, name).model_fields
+    ]
     known = [*offer, *inner_keys]
     for dotted in known:
         if _ALIASES.get(key) == dotted or dotted.endswith(f".{key}"):
@@ -114,8 +136,16 @@ def meant_key(model: type[BaseModel], key: str) -> str | None:
 def _unknown_inner_key(table: type[BaseModel], above: Sequence[Any], key: str) -> str:
     """The sentence for an unknown key of a table inside the job's or a task's."""
     if list(above) == ["limits"] and key in NOT_ENFORCED:
-        return "not enforced by this version of procstop; leave it out (start, time and output are)"
+        return (
+            "not enforced by this version of procstop; leave it out (limits.cpu is a limit that works on every engine)"
+        )
+    if table is TaskWorkersTable and key in _OF_THE_JOB:
+        return _belongs_to_the_job(key)
     guess = closest(key, table.model_fields)
+    # Other pools' words for it are not alike.
+    alias = _ALIASES.get(key, "")
+    if alias.startswith(f"{key_path(above)}."):
+        return f"unknown key; did you mean {quoted(alias)}?"
     if guess is None and key in HeadTable.model_fields:
         # In TOML a key after a [table] header belongs to that table, which surprises everybody once.
         return "unknown here; the job's own keys go above the first [table]"
@@ -125,6 +155,23 @@ def _unknown_inner_key(table: type[BaseModel], above: Sequence[Any], key: str) -
         return f"unknown key; did you mean {quoted(prefix + guess)}?"
     names = [prefix + name for name in table.model_fields]
     return f"unknown key; there {'is' if len(names) == 1 else 'are'} {listed(names, 'and')}"
+
+
+def _inner(model: type[BaseModel], name: str) -> type[BaseModel]:
+    return TaskWorkersTable if name == "workers" and model is TaskTable else _INNER[name]
+
+
+def _belongs_to_the_job(key: str) -> str:
+    return f"belongs to the job, as {key} below [workers]; a task sets reuse only"
+
+
+def _how_workers_are_written(model: type[BaseModel], place: Place) -> str:
+    """What to write instead of a bare number of workers; empty for other keys."""
+    if place != ("workers",):
+        return ""
+    if model is TaskTable:
+        return "; write { reuse = n }"
+    return f"; how many attempts run side by side is {quoted('concurrency')}"
 
 
 def _droppable(raw: Any, place: Place) -> Place:
@@ -171,7 +218,7 @@ def _sentence(model: type[BaseModel], detail: Any, place: Place) -> str:
         how = _HOW_TO_GIVE.get(place[0]) if len(place) == 1 else None
         return "is missing" + (f"; {how}" if how else "")
     if kind in _MUST_BE:
-        return f"must be {_MUST_BE[kind]}, got {show(got)}"
+        return f"must be {_MUST_BE[kind]}, got {show(got)}{_how_workers_are_written(model, place)}"
     if kind == "greater_than_equal":
         return f"must be a whole number of at least {ctx['ge']}, got {show(got)}"
     if kind == "less_than_equal":

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from procstop.jobfile.schema import ConfigTable, JobTable, LimitsTable, StopTable
+from procstop.jobfile.schema import ConfigTable, ContainmentTable, JobTable, LimitsTable, StopTable, WorkersTable
 from procstop.jobfile.units import format_duration, format_size
-from procstop.model import Job, Limits, StopPolicy
+from procstop.model import Containment, Job, Limits, StopPolicy, Workers
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_WRITERS = {"start": format_duration, "open_files": str}
+"""How the limits that have a default, and are no sizes, are written."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -56,8 +58,15 @@ def defaults_text() -> str:
     lines += ["", *_comment(_description(ConfigTable, "limits")), "[limits]"]
     for limit in dataclasses.fields(Limits):
         value = getattr(Limits(), limit.name)
-        write = format_size if limit.name == "output" else format_duration
+        write: Any = _WRITERS.get(limit.name, format_size)
         lines += _entry(LimitsTable, limit.name, None if value is None else write(value), '"none"')
+    lines += ["", *_comment(_description(ConfigTable, "workers")), "[workers]"]
+    for setting in dataclasses.fields(Workers):
+        value = getattr(Workers(), setting.name)
+        lines += _entry(WorkersTable, setting.name, getattr(value, "value", value), "")
+    lines += ["", *_comment(_description(ConfigTable, "containment")), "[containment]"]
+    for setting in dataclasses.fields(Containment):
+        lines += _entry(ContainmentTable, setting.name, getattr(Containment(), setting.name), '"full"')
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,54 @@ from procstop.jobfile.schema import (
     NOT_ENFORCED,
     CommonTaskTable,
     ConfigTable,
+    ContainmentTable,
     LimitsTable,
     NextTable,
     SetTable,
     StopTable,
+    TaskWorkersTable,
+    WorkersTable,
 )
 from procstop.jobfile.wording import did_you_mean, line, printable, quoted
-from procstop.model import Limits, OnInterrupt, OnInterruptKind, StopPolicy, Strategy, StrategyKind
+from procstop.model import (
+    Containment,
+    Limits,
+    OnInterrupt,
+    OnInterruptKind,
+    StopPolicy,
+    Strategy,
+    StrategyKind,
+    Workers,
+)
 
-_NUMBERS = frozenset({"concurrency", "check_every", "retries", "on_interrupt.next", "strategy.next"})
+_NUMBERS = frozenset(
+    {
+        "concurrency",
+        "check_every",
+        "retries",
+        "on_interrupt.next",
+        "strategy.next",
+        "workers.reuse",
+        "limits.open_files",
+    }
+)
+_SWITCHES = {"true": True, "false": False}
 SETTABLE = (
     *("concurrency", "on_interrupt", "on_interrupt.next"),
     *(f"stop.{key}" for key in StopTable.model_fields),
     *(f"limits.{key}" for key in LimitsTable.model_fields),
+    *(f"workers.{key}" for key in WorkersTable.model_fields),
+    *(f"containment.{key}" for key in ContainmentTable.model_fields),
     *("engine", "strategy", "strategy.next", "check_every", "retries"),
 )
 """The keys that `--set` takes."""
 _OFFERED = tuple(dict.fromkeys(key.partition(".")[0] for key in SETTABLE))
+
+
+# The tasks of a job mostly have the same ones, and may as well share them.
+_limits = lru_cache(maxsize=64, typed=True)(Limits)
+_stop_policy = lru_cache(maxsize=64, typed=True)(StopPolicy)
+_workers = lru_cache(maxsize=64, typed=True)(Workers)
 
 
 @dataclass
@@ -48,6 +80,8 @@ class Layer:
     plain: dict[str, Any] = field(default_factory=dict)
     stop: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    workers: dict[str, Any] = field(default_factory=dict)
+    containment: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: ConfigTable | CommonTaskTable | None) -> Layer:
@@ -55,8 +89,8 @@ class Layer:
         layer = cls()
         for key in table.model_fields_set if table is not None else ():
             value = getattr(table, key)
-            if isinstance(value, (StopTable, LimitsTable)):
-                inner = layer.stop if isinstance(value, StopTable) else layer.limits
+            if isinstance(value, (StopTable, LimitsTable, TaskWorkersTable, ContainmentTable)):
+                inner: dict[str, Any] = getattr(layer, key)
                 inner.update({name: getattr(value, name) for name in value.model_fields_set})
             else:
                 layer.plain[key] = value
@@ -64,15 +98,29 @@ class Layer:
 
     def over(self, lower: Layer) -> Layer:
         """Put this layer on top of a lower one; return both as one."""
-        return Layer({**lower.plain, **self.plain}, {**lower.stop, **self.stop}, {**lower.limits, **self.limits})
+        return Layer(
+            {**lower.plain, **self.plain},
+            {**lower.stop, **self.stop},
+            {**lower.limits, **self.limits},
+            {**lower.workers, **self.workers},
+            {**lower.containment, **self.containment},
+        )
 
     def stop_policy(self) -> StopPolicy:
         """The graces, with the model's defaults where no layer gave one."""
-        return StopPolicy(**self.stop)
+        return _stop_policy(**self.stop)
 
     def limits_model(self) -> Limits:
         """The limits, with the model's defaults where no layer gave one."""
-        return Limits(**self.limits)
+        return _limits(**self.limits)
+
+    def workers_model(self) -> Workers:
+        """How workers are made, with the model's defaults where no layer said it."""
+        return _workers(**self.workers)
+
+    def containment_model(self) -> Containment:
+        """What keeps guests inside, with the model's defaults where no layer said it."""
+        return Containment(**self.containment)
 
     def on_interrupt(self) -> OnInterrupt:
         """The run's strategy."""
@@ -129,7 +177,7 @@ def set_layer(overrides: Iterable[str]) -> tuple[Layer, list[str]]:
         elif not equals:
             problems.append(line(option, f"needs a value, as in --set {key}=VALUE"))
         else:
-            value = _number(text) if key in _NUMBERS else text
+            value = _value(key, text)
             raw = {above[0]: {leaf: value}} if above else {leaf: value}
             table, found = check(SetTable, raw, "--set", context="--set")
             problems += [problem.replace("--set: ", "--set ", 1) for problem in found]
@@ -142,10 +190,20 @@ def _unknown(key: str) -> str:
         return "needs a key and a value, as in --set limits.time=5s"
     if key in (f"limits.{name}" for name in NOT_ENFORCED):
         return unknown_key(SetTable, ("limits", key.partition(".")[2]))
+    if key == "limits":
+        return f"unknown key; did you mean {quoted('limits.time')}?"
+    if key == "workers":
+        return f"unknown key; did you mean {quoted('concurrency')}?"
     for dotted in SETTABLE:
         if dotted.endswith(f".{key}"):
             return f"unknown key; did you mean {quoted(dotted)}?"
     return "unknown key" + did_you_mean(key, SETTABLE, _OFFERED)
+
+
+def _value(key: str, text: str) -> int | str:
+    if key in ("workers.cache", "containment.sandbox"):
+        return _SWITCHES.get(text, text)
+    return _number(text) if key in _NUMBERS else text
 
 
 def _number(text: str) -> int | str:

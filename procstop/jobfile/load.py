@@ -65,6 +65,7 @@ def single_job(
     stdin: Stdin | None = None,
     engine: str | None = None,
     host: StrPath | None = None,
+    host_allow: Iterable[str] = (),
     imports: Mapping[str, str] | None = None,
 ) -> Job:
     """A job of one task for a module without a job file, named for it; settings come in the same layers.
@@ -89,6 +90,8 @@ def single_job(
         entry["engine"] = engine
     if host is not None:
         entry["host"] = os.fsdecode(host)
+    if host_allow:
+        entry["host_allow"] = list(host_allow)
     if imports is not None:
         entry["imports"] = dict(imports)
     return _job_of({"name": entry["name"], "task": [entry]}, None, _absolute(""), base, over, (), problems)
@@ -139,6 +142,8 @@ def _job_of(
         on_interrupt=layer.on_interrupt(),
         stop=layer.stop_policy(),
         limits=layer.limits_model(),
+        workers=layer.workers_model(),
+        containment=layer.containment_model(),
         source=file,
     )
 
@@ -176,11 +181,16 @@ def _tasks(
         problems += [line(f"--task {printable(name)}", problem) for problem in expanded.unknown([name])]
 
     tasks = [task for made in members.values() for task in made]
-    tasks = [dataclasses.replace(task, needs=expanded.tasks(task.needs)) for task in tasks]
+    tasks = [_with_needs(task, expanded.tasks(task.needs)) for task in tasks]
     if chosen:
         kept = closure(expanded.tasks(chosen), {task.name: task.needs for task in tasks})
         tasks = [task for task in tasks if task.name in kept]
     return tasks, problems
+
+
+def _with_needs(task: Task, needs: tuple[str, ...]) -> Task:
+    # A copy checks itself again, which for many tasks takes a while.
+    return task if task.needs == needs else dataclasses.replace(task, needs=needs)
 
 
 def _entries(raw: Mapping[str, Any], where: str, single: bool) -> tuple[list[Entry], list[str]]:

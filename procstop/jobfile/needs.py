@@ -13,6 +13,9 @@ from procstop.jobfile.wording import did_you_mean, quoted
 Graph = Mapping[str, Sequence[str]]
 """A name, and the names that it needs."""
 
+MOST_COMPARISONS = 500_000
+"""Names that guesses look at, which takes about a second; a guess for each of thousands would take hours."""
+
 
 def find_cycles(graph: Graph) -> list[list[str]]:
     """Cycles without a name in common, each from its first name in the file on; needs of oneself left out."""
@@ -90,16 +93,22 @@ class Expanded:
     """The names of tasks by their entry, once `each` is expanded. Entries with problems are not in it."""
 
     def __init__(self, members: Mapping[str, Sequence[str]], names: Names) -> None:
+        self._found: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._comparisons = MOST_COMPARISONS
         self._members = members
         self._names = names
         self._tasks = {task: entry for entry, tasks in members.items() for task in tasks}
 
-    def tasks(self, names: Iterable[str]) -> list[str]:
+    def tasks(self, names: Iterable[str]) -> tuple[str, ...]:
         """The tasks that names of tasks and entries stand for, in order, each once."""
-        found: dict[str, None] = {}
-        for name in names:
-            found.update(dict.fromkeys(self._members.get(name, [name])))
-        return list(found)
+        key = tuple(names)
+        if key not in self._found:
+            found: dict[str, None] = {}
+            for name in key:
+                found.update(dict.fromkeys(self._members.get(name, [name])))
+            # The tasks of an `each` entry all have the same needs.
+            self._found[key] = tuple(found)
+        return self._found[key]
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Sentences for the names that no task and no entry has."""
@@ -110,8 +119,13 @@ class Expanded:
             broken = entry is not None and entry not in self._members
             if name not in self._tasks and name not in self._members and not broken:
                 known = self._members[entry] if entry is not None else self._names.all()
-                problems.append(f"no task is called {quoted(name)}{did_you_mean(name, known)}")
+                problems.append(f"no task is called {quoted(name)}{self._guess(name, known)}")
         return problems
+
+    def _guess(self, name: str, known: Sequence[str]) -> str:
+        """End a sentence with the name that was probably meant, as long as that does not take too long."""
+        self._comparisons -= len(known)
+        return did_you_mean(name, known) if self._comparisons > 0 else ""
 
     def clashes(self) -> list[str]:
         """Sentences for tasks that `each` made whose name another task has."""

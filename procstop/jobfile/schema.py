@@ -17,29 +17,33 @@ from procstop.jobfile.values import (
     TEXT,
     TEXT_OR_LIST,
     TEXT_OR_TABLE,
+    AllowWord,
     Argument,
     Count,
+    CountLimit,
     CText,
     Engine,
     EnvName,
     Function,
     Grace,
     ImportName,
+    LevelWord,
     Name,
     OnInterruptWord,
     OutcomeList,
     OutcomeWord,
     Positive,
     SizeLimit,
+    SpawnWord,
     StartLimit,
     StrategyWord,
     Text,
     TimeLimit,
     Wait,
 )
-from procstop.model import Limits, OnInterrupt, StopPolicy, Strategy, Task
+from procstop.model import Containment, Limits, OnInterrupt, StopPolicy, Strategy, Task, Workers
 
-NOT_ENFORCED = ("cpu", "memory", "stall", "fuel")
+NOT_ENFORCED = ("fuel",)
 """Limits that procstop has words for and does not enforce yet: refused, never silently accepted."""
 
 
@@ -86,10 +90,55 @@ class LimitsTable(Table):
         format_duration(Limits.start),
     )
     time: TimeLimit = _key("How long the guest may run. No limit unless one is set.")
+    cpu: TimeLimit = _key("How much CPU time the guest may use. No limit unless one is set.")
+    stall: TimeLimit = _key(
+        "The longest that a guest that has stopping points may go without passing one. No limit unless one is set."
+    )
+    memory: SizeLimit = _key(
+        "How much memory the guest's memories and tables may have together. No limit unless one is set."
+    )
     output: SizeLimit = _key(
         "How much the guest may write to each of standard output and standard error.",
         format_size(Limits.output or 0),
     )
+    open_files: CountLimit = _key(
+        "How many files and directories the guest may have open at a time. No limit unless one is set."
+    )
+    file_size: SizeLimit = _key("How large a file that the guest writes may get. No limit unless one is set.")
+    compile_memory: SizeLimit = _key(
+        "How much memory a compiler of its module may use.",
+        format_size(Limits.compile_memory or 0),
+    )
+
+
+class ContainmentTable(Table):
+    """How far workers are closed around their guests, and how far they must be."""
+
+    require: LevelWord | None = _key(
+        'Refuse to run with less than this: "full" has guards, limits and a closed sandbox, "basic" no whole sandbox, '
+        '"none" not even guards. Unless set, a guest of wasmer that gets directories needs a file system sandbox.'
+    )
+    sandbox: bool | None = _key("Whether workers close the sandbox.", Containment.sandbox)
+
+
+class TaskWorkersTable(Table):
+    """What a task may say of its workers; the rest is the job's."""
+
+    reuse: Positive | None = _key(
+        "How many attempts of one `each` entry one worker may host, each after a clean return of the one before; "
+        "1 is a worker of its own for each.",
+        Workers.reuse,
+    )
+
+
+class WorkersTable(TaskWorkersTable):
+    """How workers are made."""
+
+    spawn: SpawnWord | None = _key(
+        'Workers are forked by a "server" that has loaded the engine and the module, or each is started "fresh".',
+        Workers.spawn.value,
+    )
+    cache: bool | None = _key("Whether compiled modules are kept on this machine for later runs.", Workers.cache)
 
 
 StrategyValue = Annotated[Annotated[StrategyWord, Tag(TEXT)] | Annotated[NextTable, Tag(TABLE)], TEXT_OR_TABLE]
@@ -131,7 +180,11 @@ class ConfigTable(Table):
         OnInterrupt().kind.value,
     )
     stop: StopTable | None = _key('Graces of every task; a task may set its own. "0s" skips a rung.')
-    limits: LimitsTable | None = _key('Limits of every task; a task may set its own. "none" lifts `time` or `output`.')
+    limits: LimitsTable | None = _key(
+        'Limits of every task; a task may set its own. "none" lifts any of them but `start`.'
+    )
+    workers: WorkersTable | None = _key("How workers are made; a task may set its own `reuse`.")
+    containment: ContainmentTable | None = _key("What keeps guests inside.")
 
 
 class CommonTaskTable(Table):
@@ -169,9 +222,14 @@ class TaskTable(CommonTaskTable):
         'Imports of the guest bound to procstop\'s functions, as in "env.early_exit" = "exit".'
     )
     host: Text | None = _key("A Python file with a mapping `imports` of host functions, run in the worker.")
+    host_allow: list[AllowWord] | None = _key(
+        'What host functions may do beyond what the guest may: "network", "processes" (start some), "files" (beyond '
+        "`dirs`).",
+    )
     needs: list[Text] | None = _key("Tasks, or `each` entries, that must complete before this one starts.")
     stop: StopTable | None = _key("Graces of this task, over those of the job.")
     limits: LimitsTable | None = _key("Limits of this task, over those of the job.")
+    workers: TaskWorkersTable | None = _key("How its workers are reused, over what the job says.")
     expect: ExpectValue | None = _key("The outcome, or outcomes, that count as ok.", Task.expect[0].value)
     each: Text | None = _key(
         "A glob, relative to the job file: one task per file that matches. {path}, {name} and {stem} are "

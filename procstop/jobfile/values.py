@@ -22,7 +22,7 @@ from pydantic import (
 
 from procstop.jobfile.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 from procstop.jobfile.wording import closest, is_one_line, joined, listed, quoted, show
-from procstop.model import ENGINES, Outcome
+from procstop.model import ENGINES, HOST_ALLOWABLE, Level, Outcome, Spawn
 
 TEXT, TABLE, LIST = "<text>", "<table>", "<list>"
 TAGS = frozenset({TEXT, TABLE, LIST, "[key]"})
@@ -141,6 +141,20 @@ SizeLimit = Annotated[
 """Bytes above 0, or None."""
 
 
+def _count_limit(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"must be a whole number, got {show(value)}")
+    return min(value, MOST)
+
+
+CountLimit = Annotated[
+    int | None,
+    _limit(_count_limit, 'write "none"'),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "none"}]}),
+]
+"""A whole number above 0, or None."""
+
+
 def _argument(value: object) -> int | float | str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         hint = "; write 1 or 0" if isinstance(value, bool) else ""
@@ -184,6 +198,11 @@ Function = Annotated[
 ]
 
 Engine = Annotated[str, one_of(ENGINES), WithJsonSchema({"type": "string", "enum": list(ENGINES)})]
+_SPAWN = tuple(spawn.value for spawn in Spawn)
+SpawnWord = Annotated[str, one_of(_SPAWN), WithJsonSchema({"type": "string", "enum": list(_SPAWN)})]
+_LEVELS = tuple(level.value for level in Level)
+LevelWord = Annotated[str, one_of(_LEVELS), WithJsonSchema({"type": "string", "enum": list(_LEVELS)})]
+AllowWord = Annotated[str, one_of(HOST_ALLOWABLE), WithJsonSchema({"type": "string", "enum": list(HOST_ALLOWABLE)})]
 OutcomeWord = Annotated[
     str,
     one_of(tuple(outcome.value for outcome in Outcome)),

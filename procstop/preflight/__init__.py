@@ -7,25 +7,29 @@ as a whole, except for a task that expects `rejected`: that one gets its outcome
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 from procstop.arguments import fit_call
-from procstop.engines.abilities import PREFERENCE, why_not
 from procstop.errors import GuestError, JobFileError
 from procstop.lifecycle import Abilities
-from procstop.linking import Link, Linked, link
+from procstop.linking import link
 from procstop.messages import Order, encode_value
-from procstop.model import Job, Outcome, StrategyKind, Task
-from procstop.module import ModuleInfo
-from procstop.preflight.available import EngineStatus, engine_status, module_path
-from procstop.preflight.hosts import HostNames, find_host
-from procstop.preflight.sources import Source, read_sources
+from procstop.model import Job, Level, Outcome, StopPolicy, StrategyKind, Task
+from procstop.preflight.available import EngineStatus, engine_build, engine_status
+from procstop.preflight.common import Common, Fit, choose_engine
+from procstop.preflight.hosts import HostNames
+from procstop.preflight.sources import read_sources
+from procstop.records import Contained
 from procstop.schedule import find_cycle
 from procstop.supervisor.assignment import Assignment
 from procstop.wasi.signatures import SIGNATURES
 
-__all__ = ["EngineStatus", "Plan", "engine_status", "load_plan", "prepare", "read_sources"]
+__all__ = ["EngineStatus", "Plan", "engine_status", "load_plan", "prepare", "prepare_modules", "read_sources"]
+
+
+_LIFE_SLACK_S = 5.0
+"""What a worker may be there beyond the last grace: for the kill, the exit after a report, and a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +62,38 @@ def prepare(job: Job) -> Plan:
     """Look at every task; return what to run, or everything that is in the way."""
     lone = job.source is None and len(job.tasks) == 1
     where = f"{job.tasks[0].module if lone else job.source or job.name}: "
+    common = Common(job)
     problems = _check_names(job)
-    sources = read_sources([os.path.abspath(task.module) for task in job.tasks])
     assignments = []
     for task in job.tasks:
-        assignment, faults = _assign(job, task, sources[os.path.abspath(task.module)])
-        if faults and Outcome.REJECTED in task.expect:
-            assignment, faults = replace(assignment, rejected="; ".join(faults)), []
+        assignment, faults = _assign(common, job, task)
         problems += faults if lone else [f'task "{task.name}": {fault}' for fault in faults]
         assignments.append(assignment)
     return Plan(job, tuple(assignments), tuple(where + problem for problem in problems))
+
+
+def prepare_modules(job: Job) -> Plan:
+    """Look at no more of a job than its modules need to be compiled; calls and missing imports do not matter."""
+    common = Common(job)
+    assignments, problems = [], []
+    for task in job.tasks:
+        source = common.source(task)
+        if source.info is None:
+            problems.append(f"{task.name}: {source.error}")
+            continue
+        links = link(source.info, task.imports, (), SIGNATURES).links
+        engine, why = choose_engine(task.engine, source.info, links)
+        if engine is None:
+            problems.append(f"{task.name}: engine: {why}")
+            continue
+        order = _order(common, job, task, HostNames(), engine, source.digest, Contained(Level.NONE))
+        assignments.append(
+            Assignment(
+                task, engine, order, source.module, limits=task.limits or job.limits, engine_reason=why,
+                build=engine_build(engine),
+            )
+        )  # fmt: skip
+    return Plan(job, tuple(assignments), tuple(problems))
 
 
 def _check_names(job: Job) -> list[str]:
@@ -88,95 +114,105 @@ def _check_names(job: Job) -> list[str]:
     return problems
 
 
-def _assign(job: Job, task: Task, source: Source) -> tuple[Assignment, list[str]]:
-    host, faults = find_host(task)
+def _assign(common: Common, job: Job, task: Task) -> tuple[Assignment, list[str]]:
+    """Return what runs a task, and what is in the way of that."""
+    source = common.source(task)
+    host, of_host = common.host(task)
+    faults = [*of_host, *common.missing(task)]
+    engine, why, abilities = None, None, Abilities()
+    if source.info is None:
+        faults.append(f"module: {source.error}")
+    else:
+        fit = common.fit(task, source, source.info, host)
+        engine, why, abilities = fit.engine, fit.why, _abilities(common, task, fit)
+        faults += fit.problems
+        try:
+            fit_call(source.info, task.call, task.args)
+        except GuestError as error:
+            faults.append(str(error))
+        if engine is None:
+            faults.append(f"engine: {why}")
+    contained = common.contained(task, host)
+    faults += common.too_little(contained)
+    rejected = "; ".join(faults) if faults and Outcome.REJECTED in task.expect else None
+    order = _order(common, job, task, host, engine, source.digest, contained)
     assignment = Assignment(
         task,
-        None,
-        _order(task, host),
+        engine,
+        order,
         source.module,
+        tuple(encode_value(value) for value in task.args),
         limits=task.limits or job.limits,
         stop=task.stop or job.stop,
+        abilities=abilities,
+        rejected=rejected,
+        engine_reason=why,
+        build=engine_build(engine) if engine is not None else "",
+        kin=_kin(common, job, task, order) if order.hosts > 1 else None,
+        contained=contained,
     )
-    faults += _check_paths(job, task)
-    if source.info is None:
-        return assignment, [*faults, f"module: {source.error}"]
-    linked = link(source.info, task.imports, host.names, SIGNATURES)
-    faults += linked.problems
-    try:
-        fit_call(source.info, task.call, task.args)
-    except GuestError as error:
-        faults.append(str(error))
-    engine, why = choose_engine(task.engine, source.info, linked.links)
-    if engine is None:
-        faults.append(f"engine: {why}")
-    return _with(assignment, engine, why, _abilities(task, linked)), faults
+    return assignment, faults if rejected is None else []
 
 
-def _check_paths(job: Job, task: Task) -> list[str]:
-    """Find paths that are missing, unless a task before this one may make them."""
-    made = [os.path.abspath(one.host) + os.sep for other in job.tasks for one in other.dirs if one.write]
-
-    def may_come(path: str) -> bool:
-        return bool(task.needs) and os.path.abspath(path).startswith(tuple(made))
-
-    faults = [
-        f'dirs: "{one.host}" is not a directory'
-        for one in task.dirs
-        if not os.path.isdir(one.host) and not may_come(str(one.host))
-    ]
-    path = str(task.stdin.path) if task.stdin is not None and task.stdin.path is not None else None
-    if path is not None and not os.path.exists(path) and not may_come(path):
-        faults.append(f'stdin: "{path}" does not exist')
-    return faults
+def _abilities(common: Common, task: Task, fit: Fit) -> Abilities:
+    soft = task.strategy.kind is not StrategyKind.IGNORE
+    interrupt = fit.interruptible and soft
+    return common.once(("abilities", interrupt, soft), lambda: Abilities(interrupt=interrupt, soft=soft))
 
 
-def choose_engine(wanted: str, info: ModuleInfo, links: list[Link]) -> tuple[str | None, str]:
-    """Return the engine to use and why that one; None and what is in the way where there is none."""
-    status = engine_status()
-    obstacles = {name: status[name].why_not or why_not(name, info, links) for name in PREFERENCE}
-    if wanted != "auto":
-        obstacle = obstacles[wanted]
-        if obstacle is None:
-            return wanted, "asked for"
-        others = [name for name in PREFERENCE if name != wanted and obstacles[name] is None]
-        hint = f"; {others[0]} can run it" if others else ""
-        return None, f"{wanted} cannot run it: {obstacle}{hint}"
-    for name in PREFERENCE:
-        if obstacles[name] is None:
-            before = PREFERENCE[: PREFERENCE.index(name)]
-            why = "; ".join(f"{other} cannot run it: {obstacles[other]}" for other in before)
-            return name, why or "the first choice"
-    return None, "; ".join(f"{name} cannot run it: {obstacles[name]}" for name in PREFERENCE)
-
-
-def _abilities(task: Task, linked: Linked) -> Abilities:
-    ignores = task.strategy.kind is StrategyKind.IGNORE
-    # Whether a host function looks for interrupts is known to the worker only, which says so with `ready`.
-    possible = bool(linked.stopping_points) or any(link.provider == "host" for link in linked.links)
-    return Abilities(interrupt=possible and not ignores, soft=not ignores)
-
-
-def _order(task: Task, host: HostNames) -> Order:
-    return Order(
-        attempt="",
-        engine="",
-        module_name=os.path.basename(task.module),
-        call=task.call,
-        args=[encode_value(value) for value in task.args],
-        env=dict(task.env),
-        dirs=[(one.guest, os.path.abspath(one.host), one.write) for one in task.dirs],
-        bindings=dict(task.imports),
-        host=host.path,
-        host_functions=host.references,
-        main_path=host.main_path,
-        strategy=task.strategy.kind.value,
-        strategy_n=task.strategy.n,
-        check_every=task.check_every,
-        sys_path=module_path(),
+def _order(
+    common: Common, job: Job, task: Task, host: HostNames, engine: str | None, digest: str, contained: Contained
+) -> Order:
+    """Return the order for a task; those that are granted alike share one."""
+    # Tasks share a worker only with those that `each` made of the same entry.
+    hosts = (task.reuse or job.workers.reuse) if task.group is not None else 1
+    strategy, limits, stop = task.strategy, task.limits or job.limits, task.stop or job.stop
+    support = common.support
+    key = (
+        "order", engine, task.module, task.call, tuple(task.env.items()), task.dirs, tuple(task.imports.items()),
+        host.path, tuple(host.references.items()), host.main_path, strategy, task.check_every, digest, hosts,
+        limits, stop, contained,
+    )  # fmt: skip
+    return common.once(
+        key,
+        lambda: Order(
+            engine=engine or "",
+            module_name=os.path.basename(task.module),
+            call=task.call,
+            env=dict(task.env),
+            dirs=[(one.guest, os.path.abspath(one.host), one.write) for one in task.dirs],
+            bindings=dict(task.imports),
+            host=host.path,
+            host_functions=host.references,
+            main_path=host.main_path,
+            strategy=strategy.kind.value,
+            strategy_n=strategy.n,
+            check_every=task.check_every,
+            sys_path=common.sys_path,
+            module_digest=digest,
+            hosts=hosts,
+            memory=limits.memory,
+            # The supervisor comes first, with the graces; this is for when there is none that could.
+            cpu=None if limits.cpu is None or hosts > 1 else limits.cpu + graces(stop),
+            open_files=limits.open_files,
+            file_size=limits.file_size,
+            start=limits.start + graces(stop) + _LIFE_SLACK_S,
+            life=None if limits.time is None else limits.time + graces(stop) + _LIFE_SLACK_S,
+            landlock=support.landlock if job.containment.sandbox else 0,
+            seccomp=support.seccomp and job.containment.sandbox,
+            allow=list(contained.allowed),
+            user=contained.user,
+            beats_asleep=limits.stall is not None,
+        ),
     )
 
 
-def _with(assignment: Assignment, engine: str | None, why: str, abilities: Abilities) -> Assignment:
-    order = replace(assignment.order, engine=engine or "")
-    return replace(assignment, engine=engine, engine_reason=why, order=order, abilities=abilities)
+def graces(stop: StopPolicy) -> float:
+    """Return how long a ladder takes until it kills, in seconds."""
+    return stop.interrupt + stop.preempt + stop.terminate
+
+
+def _kin(common: Common, job: Job, task: Task, order: Order) -> Hashable:
+    """Name those that a worker may go from one to another of: one entry of the job, granted and limited alike."""
+    # A small thing to compare, whatever goes into it.
+    return common.once(("kin", task.group, id(order), task.limits or job.limits, task.stop or job.stop), object)

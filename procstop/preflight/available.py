@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
+import platform
 import sys
 from dataclasses import dataclass
 
@@ -11,6 +14,8 @@ from procstop.engines.abilities import PREFERENCE
 from procstop.process import SpawnError, run_helper
 
 _PROBE_S = 30.0
+SETTINGS = 1
+"""Counts the ways in which procstop has configured its engines: another one, another artifact."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,28 @@ class EngineStatus:
     version: str | None
     why_not: str | None
     advice: str | None
+
+
+def engine_build(name: str) -> str:
+    """Return what a compiled module depends on besides the module: versions, settings, CPU features, platform."""
+    version = engine_status()[name].version
+    python = "" if name != "wasmer" else "cranelift, "
+    return f"{name} {version}, {python}settings {SETTINGS}, {sys.platform} {_machine()}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Name the processor by what it can do: code for one may be more than another understands."""
+    features = ""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.partition(":")[0].strip() in ("flags", "Features"):
+                    features = " ".join(sorted(line.partition(":")[2].split()))
+                    break
+    except OSError:
+        features = platform.processor()
+    return f"{platform.machine()} {hashlib.sha256(features.encode()).hexdigest()[:16]}"
 
 
 _known: dict[str, EngineStatus] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -18,12 +19,16 @@ _CONVERT_S = 60.0
 
 @dataclass(frozen=True)
 class Source:
-    """A module that was read: its path, or its bytes if it was text. `error` says why there is no `info`."""
+    """A module that was read: its path, or its bytes if it was text. `error` says why there is no `info`.
+
+    `digest` is the SHA-256 of its bytes in hex.
+    """
 
     path: str
     module: str | bytes
     info: ModuleInfo | None = None
     error: str | None = None
+    digest: str = ""
 
 
 def read_sources(paths: Iterable[str]) -> dict[str, Source]:
@@ -66,7 +71,7 @@ def _is_text(path: str, data: bytes) -> bool:
 
 def _describe(path: str, module: str | bytes, data: bytes) -> Source:
     try:
-        return Source(path, module, info=read_module(data))
+        return Source(path, module, info=read_module(data), digest=hashlib.sha256(data).hexdigest())
     except NotAModule as error:
         return Source(path, module, error=f'"{path}": {error}')
 

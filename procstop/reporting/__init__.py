@@ -14,10 +14,18 @@ from procstop.events import Event
 from procstop.reporting.live import LiveReporter
 from procstop.reporting.plain import PlainReporter
 from procstop.reporting.raw import RawOutput
-from procstop.reporting.report import check_report_path, run_to_json, write_report
+from procstop.reporting.report import check_report_path, run_to_json, settle_report_path, write_report
 from procstop.reporting.streams import QuietStream
 
-__all__ = ["RawOutput", "Reporter", "check_report_path", "make_reporter", "run_to_json", "write_report"]
+__all__ = [
+    "RawOutput",
+    "Reporter",
+    "check_report_path",
+    "make_reporter",
+    "run_to_json",
+    "settle_report_path",
+    "write_report",
+]
 
 
 class Reporter(Protocol):

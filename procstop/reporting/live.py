@@ -18,7 +18,6 @@ from rich.segment import Segment
 from rich.text import Text
 
 from procstop import events
-from procstop.reporting.facts import JobFacts
 from procstop.reporting.plain import run_line
 from procstop.reporting.streams import QuietStream
 from procstop.reporting.summary import Told, rich_summary
@@ -54,10 +53,8 @@ class LiveReporter:
             file=stderr.file(), force_terminal=True, force_jupyter=False, highlight=False
         )
         self._view = RunView(clock)
-        self._facts = JobFacts()
         self._cutter = LineCutter()
         self._live: Live | None = None
-        self._told: set[str] = set()
         # rich's refresh thread never takes it, so it may be held while rich's own lock is waited for.
         self._lock = threading.Lock()
         self._closed = False
@@ -85,8 +82,8 @@ class LiveReporter:
             elif isinstance(event, events.RunOver):
                 self._stop()
                 width = self._console.width
-                told = Told(self._told, stderr=self._show_output)
-                self._console.print(rich_summary(event.record, self._facts, width=width, told=told))
+                told = Told(tasks=True, stderr=self._show_output)
+                self._console.print(rich_summary(event.record, self._view.facts, width=width, told=told))
             else:
                 self._run(event)
 
@@ -98,7 +95,6 @@ class LiveReporter:
 
     def _run(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
-            self._facts = JobFacts(event.job)
             self._start()
         elif isinstance(event, events.RunPaused):
             # The shell gets its terminal as it lent it.
@@ -131,8 +127,7 @@ class LiveReporter:
         record = event.record
         # News while others run; what was only called off can wait for the summary.
         if not record.ok and record.attempts:
-            self._told.add(record.task)
-            phrase = task_phrase(record, self._facts.limits(record.task))
+            phrase = task_phrase(record, self._view.facts.limits(record.task))
             self._print(Text.assemble(("not ok: ", "bold red"), f"{one_line(record.task, 60)}: {phrase}"))
 
     def _guest(self, task: str, stream: str, lines: list[str]) -> None:

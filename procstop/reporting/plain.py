@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 from procstop import events
+from procstop.folding import count_ok
 from procstop.model import Outcome, Rung
 from procstop.records import AttemptRecord, RunRecord
 from procstop.reporting import words
@@ -81,6 +82,9 @@ class PlainReporter:
         if isinstance(event, events.RunStarted):
             tasks = words.count(len(event.job.tasks), "task")
             return f"run: {printable(event.run)} started, {tasks}, {event.concurrency} at a time"
+        if isinstance(event, events.AttemptCompiling):
+            where = f"compiler {event.pid}, {printable(event.engine)}"
+            return f"{printable(event.task)}: attempt {event.number} waits for its module to be compiled ({where})"
         if isinstance(event, events.AttemptStarted):
             where = f"worker {event.pid}, {printable(event.engine)}"
             return f"{printable(event.task)}: attempt {event.number} started ({where})"
@@ -145,4 +149,4 @@ def stopping_lines(event: events.RunStopping) -> list[str]:
 
 
 def _how_many_ok(record: RunRecord) -> str:
-    return f"{sum(task.ok for task in record.tasks)} of {len(record.tasks)} ok"
+    return f"{count_ok(record.tasks)} of {len(record.tasks)} ok"

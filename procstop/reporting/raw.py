@@ -11,7 +11,7 @@ from typing import TextIO
 from procstop import events
 from procstop.model import Outcome
 from procstop.reporting.streams import QuietStream
-from procstop.reporting.text import LineCutter
+from procstop.reporting.text import LineCutter, printable
 
 
 class RawOutput:
@@ -41,7 +41,10 @@ class RawOutput:
             if values:
                 # A guest that ended in the middle of a line must not run into them.
                 start = "\n" if self._line_open else ""
-                self._streams["stdout"].write(f"{start}{' '.join(map(str, values))}\n")
+                line = " ".join(map(str, values))
+                # They may be texts of a host function's.
+                line = printable(line) if "stdout" in self._terminals else line
+                self._streams["stdout"].write(f"{start}{line}\n")
 
     def _output(self, event: events.Output) -> None:
         stream = self._streams[event.stream]

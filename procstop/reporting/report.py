@@ -2,7 +2,8 @@
 
 Its shape is docs/report.md: a key is never left out, and what does not apply is null. It is written to
 a file beside the target, made durable and renamed into place, so that a reader never sees half of one. What
-cannot be renamed over (a FIFO, a device, an open descriptor as in /dev/stdout) is written straight through.
+cannot be renamed over (a FIFO, a device, an open descriptor as in /dev/stdout) is written straight through. Either way
+it is written task by task, so that a run of many tasks is never held in memory as text.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from procstop import __version__
 from procstop.errors import JobFileError, ProcstopError
 from procstop.model import Value
-from procstop.records import AttemptRecord, RunRecord, StreamRecord, TaskRecord
+from procstop.records import AttemptRecord, Contained, RunRecord, StreamRecord, TaskRecord
 from procstop.reporting.text import printable
 
 SCHEMA = "procstop.report/1"
+_INDENT = 2
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/(?P<dev>\d+)|(?P<name>stdin|stdout|stderr))|/proc/self/fd/(?P<proc>\d+)")
@@ -34,16 +37,19 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 def run_to_json(record: RunRecord, *, version: str | None = None) -> dict[str, Any]:
     """Give a run as data that JSON holds exactly; `version` is procstop's, by default the installed one."""
+    return {**_head(record, version), "tasks": [_task(task) for task in record.tasks]}
+
+
+def _head(record: RunRecord, version: str | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "procstop": __version__ if version is None else version,
-        "run": record.run,
+        "run": _text(record.run),
         "job": _text(record.job),
         "started_at": record.started_at,
         "duration_s": _seconds(record.duration_s),
         "exit_code": record.exit_code,
         "reason": None if record.reason is None else record.reason.value,
-        "tasks": [_task(task) for task in record.tasks],
     }
 
 
@@ -61,8 +67,8 @@ def _attempt(record: AttemptRecord) -> dict[str, Any]:
     points, phases = record.stopping_points, record.phases
     return {
         "number": record.number,
-        "engine": record.engine,
-        "engine_reason": record.engine_reason,
+        "engine": _text(record.engine),
+        "engine_reason": _text(record.engine_reason),
         "outcome": record.outcome.value,
         "reason": None if record.reason is None else record.reason.value,
         "rung": None if record.rung is None else record.rung.value,
@@ -71,6 +77,7 @@ def _attempt(record: AttemptRecord) -> dict[str, Any]:
         "message": _text(record.message),
         "partial": _values(record.partial),
         "pid": record.pid,
+        "worker": record.worker,
         "wait": None if record.wait is None else {record.wait[0]: record.wait[1]},
         "stopping_points": {
             "passed": points.passed,
@@ -88,8 +95,21 @@ def _attempt(record: AttemptRecord) -> dict[str, Any]:
         },
         "peak_memory_bytes": record.peak_memory_bytes,
         "cpu_s": _seconds(record.cpu_s),
+        "containment": _contained(record.contained),
+        "tree": None if record.tree is None else vars(record.tree),
         "stdout": _stream(record.stdout),
         "stderr": _stream(record.stderr),
+    }
+
+
+def _contained(record: Contained | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {
+        "level": record.level.value,
+        "missing": [_text(sentence) for sentence in record.missing],
+        "user": record.user,
+        "allowed": list(record.allowed),
     }
 
 
@@ -119,18 +139,64 @@ def _text(text: str | None) -> str | None:
     return None if text is None else _SURROGATE.sub("\ufffd", text)
 
 
-def write_report(path: str | os.PathLike[str], record: RunRecord, *, version: str | None = None) -> None:
-    """Write the report of a run to a file, whole or not at all; raise `ProcstopError` if it cannot be.
+def _pieces(record: RunRecord, version: str | None) -> Iterator[bytes]:
+    """Give the text of the report, a task at a time."""
+    empty = "[]\n}"
+    before = " " * 2 * _INDENT
+    # The tasks are the last key; one by one they are put where the empty list ends.
+    head = _dumps({**_head(record, version), "tasks": []}).removesuffix(empty)
+    start = f"{head}[\n{before}"
+    for task in record.tasks:
+        # No text of JSON holds a line break of its own.
+        yield (start + _dumps(_task(task)).replace("\n", f"\n{before}")).encode()
+        start = f",\n{before}"
+    end = f"\n{' ' * _INDENT}]\n}}" if len(record.tasks) else head + empty
+    yield f"{end}\n".encode()
 
-    A file that is there is replaced and its permissions are kept; a symbolic link is followed. Opening a FIFO
-    waits for its reader.
+
+def _dumps(data: dict[str, Any]) -> str:
+    return json.dumps(data, allow_nan=False, indent=_INDENT)
+
+
+@dataclass(frozen=True)
+class SettledPath:
+    """Where a path led when it was settled: `target` has no symbolic link in it."""
+
+    name: str
+    target: str
+
+
+def settle_report_path(path: str | os.PathLike[str]) -> SettledPath | str:
+    """Follow the links of a report's path before the run, for a guest that may write there could lay others in it.
+
+    What cannot be replaced, such as a FIFO or an open descriptor, stays as it is named.
     """
-    data = (json.dumps(run_to_json(record, version=version), allow_nan=False, indent=2) + "\n").encode()
     name = os.fspath(path)
     try:
-        if (descriptor := _open_straight(name)) is not None:
+        mode = _mode(Path(name))
+    except (OSError, ValueError):
+        return name
+    if _descriptor(name) is not None or (mode is not None and not stat.S_ISREG(mode)):
+        return name
+    return SettledPath(name, os.path.realpath(name))
+
+
+def write_report(path: str | os.PathLike[str] | SettledPath, record: RunRecord, *, version: str | None = None) -> None:
+    """Write the report of a run to a file, whole or not at all; raise `ProcstopError` if it cannot be.
+
+    A new file is the user's alone. One that is there is replaced and its permissions are kept; a symbolic link is
+    followed, but in a path that was settled none that was laid since. Opening a FIFO waits for its reader.
+    """
+    data = _pieces(record, version)
+    name = path.name if isinstance(path, SettledPath) else os.fspath(path)
+    try:
+        if isinstance(path, SettledPath):
+            if os.path.realpath(path.target) != path.target:
+                raise OSError(errno.ELOOP, "a symbolic link was laid there during the run")
+            _replace(Path(path.target), data)
+        elif (descriptor := _open_straight(name)) is not None:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+                stream.writelines(data)
         else:
             _replace(Path(os.path.realpath(name)), data)
     except (OSError, ValueError) as error:
@@ -223,7 +289,7 @@ def _open_straight(name: str) -> int | None:
     return os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: Iterable[bytes]) -> None:
     """Put a file in place in one step: readers see the old one or all of the new one."""
     mode = _mode(target)
     if mode is not None and not os.access(target, os.W_OK):
@@ -231,12 +297,12 @@ def _replace(target: Path, data: bytes) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     # A name of its own length, for the target's may be as long as names can be.
     temporary = target.with_name(f".procstop-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             if mode is not None:
                 os.fchmod(descriptor, stat.S_IMODE(mode) & 0o777)
-            stream.write(data)
+            stream.writelines(data)
             stream.flush()
             os.fsync(descriptor)
         os.replace(temporary, target)

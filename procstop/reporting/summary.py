@@ -1,12 +1,14 @@
 """What became of a run, at its end: what went wrong first, then a table, then the counts.
 
 A task that ended as its `expect` says is fine, however it ended. Every line is made once, as plain text; the
-terminal's form of it adds a table and colours, and no facts.
+terminal's form of it adds a table and colours, and no facts. However many tasks a run has, few are shown, and no more
+of them are held in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich import box
@@ -15,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from procstop.folding import count_ok, not_ok
 from procstop.model import Outcome
 from procstop.records import AttemptRecord, RunRecord, TaskRecord
 from procstop.reporting import words
@@ -23,6 +26,7 @@ from procstop.reporting.text import last_lines, one_line, printable
 
 BIG_RUN = 50
 """Tasks above which the table lists only those that were not ok."""
+MOST_ROWS = 100
 MOST_TROUBLES = 20
 LAST_LINES = 10
 NARROW = 60
@@ -50,7 +54,7 @@ class Trouble:
 
 def counts_line(record: RunRecord) -> str:
     """Say how many tasks ended as expected: "6 tasks: 5 as expected, 1 not; 1.93 s"."""
-    total, fine = len(record.tasks), sum(task.ok for task in record.tasks)
+    total, fine = len(record.tasks), count_ok(record.tasks)
     line = words.count(total, "task")
     if total:
         line += ": all as expected" if fine == total else f": {fine:,} as expected, {total - fine:,} not"
@@ -60,12 +64,30 @@ def counts_line(record: RunRecord) -> str:
     return line
 
 
-def rows(record: RunRecord, facts: JobFacts) -> list[Row]:
-    """Give the table, what was not ok first; of a big run nothing else."""
-    tasks = sorted(record.tasks, key=lambda task: task.ok)
-    if len(tasks) > BIG_RUN:
-        tasks = [task for task in tasks if not task.ok]
-    return [Row(task.ok, _cells(task, facts)) for task in tasks]
+def rows(record: RunRecord, facts: JobFacts) -> tuple[list[Row], int]:
+    """Give the table, what was not ok first, of a big run nothing else; and how many rows more there would be."""
+    if len(record.tasks) > BIG_RUN:
+        worst, total = _worst(not_ok(record.tasks), MOST_ROWS)
+        tasks = [task for _, task in sorted(worst, key=operator.itemgetter(0))]
+    else:
+        tasks, total = sorted(record.tasks, key=lambda task: task.ok), len(record.tasks)
+    return [Row(task.ok, _cells(task, facts)) for task in tasks], total - len(tasks)
+
+
+def _worst(tasks: Iterable[TaskRecord], most: int) -> tuple[list[tuple[int, TaskRecord]], int]:
+    """Choose at most so many, each with its number, and count all.
+
+    What broke comes before what was only called off because of it.
+    """
+    broke: list[tuple[int, TaskRecord]] = []
+    called_off: list[tuple[int, TaskRecord]] = []
+    total = 0
+    for task in tasks:
+        chosen = called_off if task.outcome is Outcome.CANCELLED else broke
+        if len(chosen) < most:
+            chosen.append((total, task))
+        total += 1
+    return [*broke, *called_off][:most], total
 
 
 def _cells(task: TaskRecord, facts: JobFacts) -> tuple[str, ...]:
@@ -100,10 +122,17 @@ def _cut_off(record: AttemptRecord) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Told:
-    """What whoever reads the summary was told during the run: which tasks were not ok, and the guests' stderr."""
+    """What whoever reads the summary was told during the run.
 
-    tasks: Set[str] = frozenset()
+    `tasks`: of those that were not ok, each that had an attempt, as it ended. `stderr`: what the guests wrote there.
+    """
+
+    tasks: bool = False
     stderr: bool = False
+
+    def of(self, task: TaskRecord) -> bool:
+        """Tell whether a task that was not ok was told of."""
+        return self.tasks and bool(task.attempts)
 
 
 NOTHING_TOLD = Told()
@@ -114,15 +143,14 @@ def troubles(record: RunRecord, facts: JobFacts, told: Told = NOTHING_TOLD) -> t
 
     Of one that was told of, only the lines that were not shown yet; without any it is left out.
     """
-    bad = [task for task in record.tasks if not task.ok and (task.task not in told.tasks or _lines(task, told))]
-    # What broke comes before what was only called off because of it.
-    bad.sort(key=lambda task: task.outcome is Outcome.CANCELLED)
-    return [_trouble(task, facts, told) for task in bad[:MOST_TROUBLES]], max(0, len(bad) - MOST_TROUBLES)
+    bad = (task for task in not_ok(record.tasks) if not told.of(task) or _lines(task, told))
+    worst, total = _worst(bad, MOST_TROUBLES)
+    return [_trouble(task, facts, told) for _, task in worst], total - len(worst)
 
 
 def _trouble(task: TaskRecord, facts: JobFacts, told: Told) -> Trouble:
     head = one_line(task.task, 60)
-    if task.task not in told.tasks:
+    if not told.of(task):
         phrase = words.task_phrase(task, facts.limits(task.task))
         head = "; ".join([f"{head}: {phrase}", *_remarks(task, facts)])
     return Trouble(head, tuple(_lines(task, told)))
@@ -150,7 +178,7 @@ def _first_lines(message: str, width: int = 400) -> list[str]:
 
 def plain_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False) -> str:
     """Give the summary as plain text that ends in a newline; quiet, it is empty when all is well."""
-    if quiet and record.ok:
+    if quiet and _all_ok(record):
         return ""
     lines: list[str] = []
     told, untold = troubles(record, facts)
@@ -158,11 +186,19 @@ def plain_summary(record: RunRecord, facts: JobFacts, *, quiet: bool = False) ->
         lines += [f"not ok: {trouble.head}", *(f"    {line}" for line in trouble.lines)]
     if untold:
         lines.append(f"not ok: ... and {untold:,} more")
-    table = [] if quiet else rows(record, facts)
+    table, left_out = ([], 0) if quiet else rows(record, facts)
     if table:
-        lines += ["", *_aligned([_HEADINGS, *(row.cells for row in table)]), ""]
+        lines += ["", *_aligned([_HEADINGS, *(row.cells for row in table)]), *_more(left_out), ""]
     lines.append(counts_line(record))
     return "".join(f"{line}\n" for line in lines)
+
+
+def _all_ok(record: RunRecord) -> bool:
+    return count_ok(record.tasks) == len(record.tasks)
+
+
+def _more(left_out: int) -> list[str]:
+    return [f"... and {left_out:,} more; see --report"] if left_out else []
 
 
 def _aligned(table: list[tuple[str, ...]]) -> list[str]:
@@ -177,7 +213,7 @@ def rich_summary(
     record: RunRecord, facts: JobFacts, *, quiet: bool = False, width: int = 80, told: Told = NOTHING_TOLD
 ) -> RenderableType:
     """Give the summary for a terminal; on a narrow one, lines instead of a table."""
-    if quiet and record.ok:
+    if quiet and _all_ok(record):
         return Group()
     parts: list[RenderableType] = []
     shown, untold = troubles(record, facts, told)
@@ -186,12 +222,13 @@ def rich_summary(
         parts += [Text(f"    {line}", style="dim") for line in trouble.lines]
     if untold:
         parts.append(Text(f"not ok: ... and {untold:,} more", style="bold red"))
-    table = [] if quiet else rows(record, facts)
+    table, left_out = ([], 0) if quiet else rows(record, facts)
     if table and width >= NARROW:
         parts.append(_table(table))
     elif table:
         parts += [_narrow(row) for row in table]
-    parts.append(Text(counts_line(record), style="bold green" if record.ok else "bold red"))
+    parts += [Text(line, style="bold red") for line in _more(left_out)]
+    parts.append(Text(counts_line(record), style="bold green" if _all_ok(record) else "bold red"))
     return Group(*parts)
 
 

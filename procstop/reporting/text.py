@@ -80,22 +80,22 @@ class LineCutter:
     """
 
     def __init__(self) -> None:
-        self._streams: dict[tuple[str, str], _Stream] = {}
+        self._streams: dict[str, dict[str, _Stream]] = {}
 
     def feed(self, task: str, stream: str, data: bytes) -> list[str]:
         """Take a chunk; return the lines that it ended."""
-        state = self._streams.setdefault((task, stream), _Stream())
+        streams = self._streams.setdefault(task, {})
+        state = streams.get(stream) or streams.setdefault(stream, _Stream())
         return _cut(state, state.decoder.decode(data))
 
     def flush(self, task: str) -> list[tuple[str, str]]:
         """End the streams of a task; return (stream, line) for each that ended without a newline."""
         rest: list[tuple[str, str]] = []
-        for key in [key for key in self._streams if key[0] == task]:
-            state = self._streams.pop(key)
+        for stream, state in self._streams.pop(task, {}).items():
             lines = _cut(state, state.decoder.decode(b"", final=True))
             if state.pending:
                 lines.append(printable(state.pending, keep="\t"))
-            rest.extend((key[1], line) for line in lines)
+            rest.extend((stream, line) for line in lines)
         return rest
 
 

@@ -50,7 +50,7 @@ class RunView:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._facts = JobFacts()
+        self.facts = JobFacts()
         self._running: dict[str, Running] = {}
         self._done = 0
         self._not_ok = 0
@@ -66,7 +66,9 @@ class RunView:
     def _take(self, event: events.Event) -> None:
         now = self._now()
         if isinstance(event, events.RunStarted):
-            self._facts = JobFacts(event.job)
+            self.facts = JobFacts(event.job)
+        elif isinstance(event, events.AttemptCompiling):
+            self._running[event.task] = Running(event.task, "compiling", now)
         elif isinstance(event, events.AttemptStarted):
             self._running[event.task] = Running(event.task, "starting", now)
         elif isinstance(event, events.AttemptMoved):
@@ -102,7 +104,7 @@ class RunView:
             entered=now,
             deadline=None if event.deadline_in is None else now + event.deadline_in,
             rung=rung,
-            following=None if rung is None else self._facts.following(event.task, rung),
+            following=None if rung is None else self.facts.following(event.task, rung),
         )
 
     def _now(self) -> float:
@@ -131,11 +133,11 @@ class RunView:
         """Say how many tasks are done, running and waiting."""
         with self._lock:
             running = len(self._running)
-            waiting = max(0, self._facts.count - self._done - running)
+            waiting = max(0, self.facts.count - self._done - running)
             done = f"{self._done:,} done"
             if self._not_ok:
                 done += f" ({self._not_ok:,} not ok)"
-            return f"{count(self._facts.count, 'task')}: {done}, {running:,} running, {waiting:,} waiting"
+            return f"{count(self.facts.count, 'task')}: {done}, {running:,} running, {waiting:,} waiting"
 
     def stopping(self) -> tuple[str, ...]:
         """Say what the last stop request did and what the next will do; empty while nobody asked."""

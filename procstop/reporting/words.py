@@ -81,6 +81,10 @@ def asked_by(reason: Reason, limits: Limits | None = None) -> str:
             figure = f" of {duration(limits.time)}"
         elif reason is Reason.START_LIMIT and limits.start is not None:
             figure = f" of {duration(limits.start)}"
+        elif reason is Reason.CPU_LIMIT and limits.cpu is not None:
+            figure = f" of {duration(limits.cpu)}"
+        elif reason is Reason.STALL and limits.stall is not None:
+            figure = f" of {duration(limits.stall)}"
         elif reason is Reason.OUTPUT_LIMIT and limits.output is not None:
             figure = f" of {size(limits.output)}"
     return _ASKED_BY[reason] + figure
@@ -125,7 +129,10 @@ def _rest(record: AttemptRecord, limits: Limits | None) -> str:
         text = f": {facts}" if facts else ""
     if record.outcome in _STOPPED or record.outcome is Outcome.CANCELLED:
         return _by(record, limits) + text
-    if record.reason is not None:
+    if record.reason is Reason.MEMORY_LIMIT and record.rung is None:
+        # Nobody asks a guest to stop for that.
+        text += "; it had no more memory by its limit"
+    elif record.reason is not None:
         # Say nothing of what came first: a report may have been on its way when we asked.
         text += f"; asked to stop by {asked_by(record.reason, limits)}"
         if record.rung is not None and record.outcome is not Outcome.LOST:

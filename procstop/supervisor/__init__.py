@@ -1,9 +1,12 @@
 """Run a job: one event loop, facts in, state machine, actions out.
 
-Theory of operation. The supervisor starts a worker for each attempt (`attempt.LiveAttempt`), as many side by side as
-the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a deadline wakes it. It runs no guest code,
-loads no engine, and never waits for a worker: every rung of every ladder is a timer, so that many stubborn workers
-are stopped in the time of one. It holds the only writing end of the lifeline, so its death ends every worker.
+Theory of operation. The supervisor gets a worker for each attempt (`attempt.LiveAttempt`), as many side by side as
+the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a deadline wakes it. Workers are forked by a
+fork server (`spawner`), with a module that was compiled once (`artifacts`), or are taken over from an attempt before
+(`pool`); all of them are children of this process (`family`). It runs no guest code, loads no engine, and never waits
+for a worker: every rung of every ladder is a timer, so that many stubborn workers are stopped in the time of one. It
+holds the only writing end of the lifeline, so its death ends every child; what those leave behind is ended by the
+guardian (`guarding`), which alone outlives it.
 
 `run` belongs to one thread, which starts all workers and must live as long as they do. `press`, `stop`, `pause` and
 `resume` may be called from any thread and from signal handlers.
@@ -11,30 +14,39 @@ are stopped in the time of one. It holds the only writing end of the lifeline, s
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
-from procstop import events, linux, process
+from procstop import events
 from procstop.errors import InternalError
 from procstop.events import Observer
+from procstop.folding import FoldedTasks
 from procstop.model import Job, OnInterrupt, OnInterruptKind, Outcome, Reason, Rung
 from procstop.process import Worker
 from procstop.records import AttemptRecord, RunRecord, TaskRecord
 from procstop.schedule import Cancelled, Schedule, may_retry
+from procstop.supervisor import tenancy
 from procstop.supervisor.announcer import Announcer
+from procstop.supervisor.artifacts import Artifacts
 from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.attempt import LiveAttempt
+from procstop.supervisor.crew import Crew
+from procstop.supervisor.family import Family
+from procstop.supervisor.guarding import Guarding
 from procstop.supervisor.loop import Clock, Loop
+from procstop.supervisor.pool import Pool
 from procstop.supervisor.runid import new_run_id
+from procstop.supervisor.spawner import Spawner
 from procstop.supervisor.verdict import exit_code
 
 REPEAT_S = 0.2
 """Presses that follow one another faster than this are one: a terminal and a wrapper may both deliver Ctrl-C."""
 _LAST_WAIT_S = 5.0
+_SLOWED_S = 0.02
 
 
 class Supervisor:
@@ -42,7 +54,8 @@ class Supervisor:
 
     `owns_process` says that this process has no children but ours, so that every orphan that comes to it is some
     worker's; otherwise only those that are known to be are touched. `observers` are told of everything, and change
-    nothing. `output_dir` must exist. Close it at the end, or use it as a context manager.
+    nothing. `output_dir` must exist. Compiled modules
+    are kept in `cache_directory`; without one, for this run only. Close it at the end, or use it as a context manager.
     """
 
     def __init__(
@@ -54,6 +67,7 @@ class Supervisor:
         output_dir: str | None = None,
         owns_process: bool = False,
         run_id: str | None = None,
+        cache_directory: str | None = None,
     ) -> None:
         self.run_id = run_id or new_run_id()
         self._job = job
@@ -61,17 +75,19 @@ class Supervisor:
         self._concurrency = job.concurrency or usable_cpus()
         self._schedule = Schedule({name: one.task.needs for name, one in self._assignments.items()}, self._concurrency)
         self._output_dir = output_dir
-        # As the first process of a container we are handed everybody's orphans.
-        self._owns_process = owns_process and os.getpid() != 1
-        # What was started before an exec of ours is a child too, and none of our business.
-        self._inherited = frozenset(linux.children(os.getpid()) or ())
+        self._cache_directory = cache_directory if job.workers.cache else None
+        self._owns_process = owns_process
         self._observers = observers
         self._announce: Announcer | None = None
         self._loop = Loop(Clock())
         self._live: dict[str, LiveAttempt] = {}
         self._lost: dict[int, Worker] = {}
+        self._crew: Crew | None = None
+        self._has_functions = any(one.has_functions for one in assignments)
+        self._kin_left = collections.Counter(one.kin for one in assignments if one.kin is not None)
         self._made: dict[str, list[AttemptRecord]] = {}
-        self._tasks: dict[str, TaskRecord] = {}
+        self._tasks = FoldedTasks()
+        self._places = {one.task.name: place for place, one in enumerate(assignments)}
         self._numbers = itertools.count(1)
         self._lifeline = (-1, -1)
         self._when_paused: Callable[[], None] | None = None
@@ -80,6 +96,7 @@ class Supervisor:
         self._pressed_at: float | None = None
         self._reason: Reason | None = None
         self._started = False
+        self._slowed = False
 
     def run(self) -> RunRecord:
         """Run the job to its end and return what happened. Call it once.
@@ -93,26 +110,32 @@ class Supervisor:
         began = time.monotonic()
         self._announce = Announcer(self._observers)
         self._lifeline = os.pipe()
-        _Subreaper.enter()
+        tenancy.enter(self._concurrency)
         try:
+            self._crew = self._make_crew(self._announce)
             self._tell(events.RunStarted(self.run_id, self._job, self._concurrency))
+            if self._has_functions:
+                self._crew.guarding.start()
             self._start_tasks()
             while not self._schedule.over:
                 self._loop.turn()
         finally:
-            self._kill_all_and_wait()
-            _Subreaper.leave()
+            try:
+                self._kill_all_and_wait()
+            finally:
+                if self._crew is not None:
+                    self._crew.guarding.close()
+            tenancy.leave()
             for fd in self._lifeline:
                 os.close(fd)
-        tasks = tuple(self._tasks[name] for name in self._assignments)
         record = RunRecord(
             run=self.run_id,
             job=self._job.name,
             started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=time.monotonic() - began,
-            exit_code=exit_code(tasks, self._reason),
+            exit_code=exit_code(self._tasks, self._reason, lost=bool(self._lost)),
             reason=self._reason,
-            tasks=tasks,
+            tasks=self._tasks,
         )
         self._tell(events.RunOver(record))
         return record
@@ -163,31 +186,59 @@ class Supervisor:
         """Let guests and clocks go on."""
         self._loop.post(self._on_resume)
 
+    def _make_crew(self, announce: Announcer) -> Crew:
+        """Make what all attempts share, once the run begins: it knows then which children it was born with."""
+
+        def notice(text: str) -> None:
+            self._tell(events.Notice(text))
+
+        loop, run, lifeline = self._loop, self.run_id, self._lifeline[0]
+        guarding = Guarding(loop, run, notice, lambda pid: family.add(pid), lambda pid: family.remove(pid))
+        family = Family(run, self._owns_process, lambda: spawner.unanswered(), guarding)
+        spawner = Spawner(
+            loop, family, run, self._job.workers.spawn, lifeline, notice, self._others_run, self._check_paused
+        )
+        artifacts = Artifacts(loop, family, run, self._cache_directory, notice, self._others_run)
+        pool = Pool(loop, family, self._concurrency)
+        return Crew(loop, announce, family, guarding, artifacts, spawner, pool, lifeline, self._output_dir)
+
+    def _others_run(self) -> bool:
+        compiling = self._crew is not None and self._crew.artifacts.is_compiling
+        return compiling or any(one.worker is not None for one in self._live.values())
+
     # The queue
 
     def _start_tasks(self) -> None:
         """Start one task, and have the loop come back for the next: in between it hears stops and deadlines."""
         if self._loop.clock.paused:
             return
+        if self._announcer().crowded and not self._slowed:
+            # So that what was not told yet does not pile up; slower, not never: observers decide nothing.
+            self._slowed = True
+            self._loop.call_at(self._loop.clock.now() + _SLOWED_S, self._start_tasks)
+            return
+        self._slowed = False
         name = self._schedule.next()
         if name is not None:
             self._start_attempt(name)
             self._loop.post(self._start_tasks)
+        else:
+            self._crew_of().pool.retire(lambda kin: self._kin_left[kin] > 0 and not self._schedule.halted)
 
     def _start_attempt(self, name: str) -> None:
+        assignment = self._assignments[name]
+        if assignment.kin is not None and name not in self._made:
+            self._kin_left[assignment.kin] -= 1
         attempt = LiveAttempt(
-            self._assignments[name],
+            assignment,
             len(self._made.setdefault(name, [])) + 1,
             f"{self.run_id}-{next(self._numbers)}",
-            loop=self._loop,
-            announce=self._announcer(),
-            output_dir=self._output_dir,
-            find_orphans=self._find_orphans,
+            crew=self._crew_of(),
             on_over=self._on_attempt_over,
             on_paused=self._check_paused,
         )
         self._live[name] = attempt
-        attempt.start(self._lifeline[0])
+        attempt.start()
 
     def _on_attempt_over(self, attempt: LiveAttempt, record: AttemptRecord) -> None:
         name, task = attempt.task, attempt.assignment.task
@@ -217,7 +268,7 @@ class Supervisor:
 
     def _settle(self, name: str) -> None:
         """A task is over with the attempts that were made."""
-        task, made = self._assignments[name].task, self._made[name]
+        task, made = self._assignments[name].task, self._made.pop(name)
         outcome = made[-1].outcome
         ok = outcome in task.expect
         self._end_task(TaskRecord(name, ok, outcome, tuple(made), group=task.group))
@@ -226,12 +277,14 @@ class Supervisor:
 
     def _cancel(self, cancelled: Sequence[Cancelled]) -> None:
         for one in cancelled:
-            task = self._assignments[one.task].task
+            kin, task = self._assignments[one.task].kin, self._assignments[one.task].task
+            if kin is not None:
+                self._kin_left[kin] -= 1
             ok = Outcome.CANCELLED in task.expect
             self._end_task(TaskRecord(one.task, ok, Outcome.CANCELLED, (), one.why, task.group))
 
     def _end_task(self, record: TaskRecord) -> None:
-        self._tasks[record.task] = record
+        self._tasks.put(self._places[record.task], record)
         self._tell(events.TaskOver(record))
 
     # Stopping
@@ -281,8 +334,7 @@ class Supervisor:
 
     def _check_paused(self) -> None:
         """Once nothing of the run moves any more, do what was to be done then."""
-        workers = [one.worker for one in self._live.values() if one.worker is not None]
-        if self._loop.clock.paused and all(one.guarded or one.ended is not None for one in workers):
+        if self._loop.clock.paused and all(one.is_quiet for one in self._live.values()):
             then, self._when_paused = self._when_paused, None
             if then is not None:
                 then()
@@ -295,66 +347,56 @@ class Supervisor:
                 if attempt.worker is not None:
                     attempt.worker.resume()
             self._tell(events.RunResumed())
-            for call in [*self._when_resumed, self._start_tasks]:
+            for call in [*self._when_resumed, self._crew_of().spawner.go_on, self._start_tasks]:
                 self._loop.post(call)
             self._when_resumed.clear()
 
     # The end of workers
 
-    def _find_orphans(self, worker: Worker) -> Sequence[object]:
-        known = {one.worker.pid for one in self._live.values() if one.worker is not None}
-        known |= set(self._lost) | self._inherited
-        known.discard(worker.pid)
-        orphans = process.adopted(known, None if self._owns_process else (worker,))
-        process.remove_orphans(orphans)
-        return orphans
-
     def _kill_all_and_wait(self) -> None:
-        """Leave no worker behind, also when something of ours went wrong."""
+        """Leave no child behind, also when something of ours went wrong."""
+        crew = self._crew
         workers = [one.worker for one in self._live.values() if one.worker is not None] + list(self._lost.values())
-        until = time.monotonic() + _LAST_WAIT_S
         for worker in workers:
             try:
                 worker.kill()
             except Exception as error:
                 # The others are to die all the same, and this one with our thread.
                 self._tell(events.Notice(f"worker {worker.pid}: {error}"))
-        for worker in workers:
-            while worker.reap() is None and time.monotonic() < until:
-                # Nothing is left to be notified by: this is the way out after a fault of our own.
-                time.sleep(0.001)
-            if worker.pid not in self._lost:
-                worker.close()
+        if crew is not None:
+            crew.pool.kill_all()
+            crew.artifacts.stop_all()
+            crew.spawner.close_servers()
+            if not self._has_functions:
+                crew.guarding.release()
+        until = time.monotonic() + _LAST_WAIT_S
+        while not self._all_reaped(workers, crew) and time.monotonic() < until:
+            # Nothing is left to be notified by: all were killed, and are on their way.
+            time.sleep(0.0005)
+        for attempt in self._live.values():
+            if attempt.port is not None:
+                attempt.port.close()
+        if crew is not None:
+            crew.artifacts.close()
+
+    def _all_reaped(self, workers: Sequence[Worker], crew: Crew | None) -> bool:
+        # Every one of them is asked, whatever another says.
+        left = [worker for worker in workers if worker.reap() is None and worker.pid not in self._lost]
+        if crew is None:
+            return not left
+        settled = [crew.pool.reap(), crew.artifacts.reap(), crew.spawner.reap()]
+        return not left and all(settled) and not crew.family.clear_orphans()
 
     def _tell(self, event: events.Event) -> None:
         self._announcer()(event)
 
+    def _crew_of(self) -> Crew:
+        assert self._crew is not None
+        return self._crew
+
     def _announcer(self) -> Announcer:
         assert self._announce is not None
         return self._announce
-
-
-class _Subreaper:
-    """Take in the orphans of workers, as long as any run of this process goes on."""
-
-    _lock = threading.Lock()
-    _runs = 0
-    _before = False
-
-    @classmethod
-    def enter(cls) -> None:
-        with cls._lock:
-            if cls._runs == 0:
-                cls._before = linux.is_child_subreaper()
-                linux.set_child_subreaper(True)
-            cls._runs += 1
-
-    @classmethod
-    def leave(cls) -> None:
-        with cls._lock:
-            cls._runs -= 1
-            if cls._runs == 0 and not cls._before:
-                linux.set_child_subreaper(False)
 
 
 def usable_cpus() -> int:

@@ -1,8 +1,9 @@
 """Tell observers what happens, in a thread of their own.
 
 An observer may be slow, block on a full pipe, or raise: none of that reaches the run. One that raises is told
-nothing more. While observers lag behind by more than `CROWDED` bytes of guest output, `crowded` is true, and the
-supervisor leaves the output of running guests in their pipes.
+nothing more. While observers lag behind by more than `CROWDED` bytes of guest output, other events counted as
+`EVENT` bytes each, `crowded` is true: the supervisor then leaves the output of running guests in their pipes, and
+starts tasks more slowly.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from procstop.events import Event, Observer, Output
 
 CROWDED = 4 * 1024 * 1024
+EVENT = 1024
 
 
 class Announcer:
@@ -31,6 +33,11 @@ class Announcer:
             self._thread.start()
 
     @property
+    def is_heard(self) -> bool:
+        """Tell whether there is anybody to tell: what nobody hears need not be put into words."""
+        return self._thread is not None
+
+    @property
     def crowded(self) -> bool:
         """Tell whether observers are far behind."""
         return self._backlog > CROWDED
@@ -38,9 +45,8 @@ class Announcer:
     def __call__(self, event: Event) -> None:
         """Tell all observers, soon."""
         if self._thread is not None:
-            if isinstance(event, Output):
-                with self._lock:
-                    self._backlog += len(event.data)
+            with self._lock:
+                self._backlog += _weight(event)
             self._queue.put(event)
 
     def settle(self, timeout: float) -> None:
@@ -69,6 +75,9 @@ class Announcer:
                 except BaseException as error:
                     self.failures.append(error)
                     self._observers.remove(observer)
-            if isinstance(event, Output):
-                with self._lock:
-                    self._backlog -= len(event.data)
+            with self._lock:
+                self._backlog -= _weight(event)
+
+
+def _weight(event: Event) -> int:
+    return len(event.data) if isinstance(event, Output) else EVENT

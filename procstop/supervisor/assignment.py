@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from procstop.lifecycle import Abilities
 from procstop.messages import Order
-from procstop.model import Limits, StopPolicy, Task
+from procstop.model import Limits, StopPolicy, Task, Value
 from procstop.process import file_of
+from procstop.records import Contained
 
 OWN_STDIN = "/dev/stdin"
 """The path that stands for the standard input of procstop itself."""
@@ -16,24 +18,36 @@ OWN_STDIN = "/dev/stdin"
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task with its engine, its module and its order. `rejected` says why it cannot run, where it cannot.
+    """A task with its engine, its module, its order and its arguments. `rejected` says why it cannot run, if so.
 
-    `module` is the path of the module, or its bytes where they were made from text.
+    `module` is the path of the module, or its bytes where they were made from text. `build` is what an artifact of it
+    depends on besides (see `cache.Key`). A worker may go from one attempt to another if their tasks have the same
+    `kin`; None is kin to nobody.
     """
 
     task: Task
     engine: str | None
     order: Order
     module: str | bytes
+    args: tuple[Value, ...] = ()
     limits: Limits = Limits()
     stop: StopPolicy = StopPolicy()
     abilities: Abilities = field(default=Abilities())
     rejected: str | None = None
     engine_reason: str | None = None
+    build: str = ""
+    kin: Hashable = None
+    contained: Contained | None = None
 
-    def order_for(self, attempt: str) -> Order:
-        """Return the order for one attempt."""
-        return replace(self.order, attempt=attempt)
+    @property
+    def label(self) -> str:
+        """The module's name, for people."""
+        return self.order.module_name
+
+    @property
+    def has_functions(self) -> bool:
+        """Tell whether Python code of the user runs in its worker."""
+        return self.order.host is not None or bool(self.order.host_functions)
 
     def open_module(self) -> int:
         """Open the module's bytes; raise `OSError` if its file is gone."""

@@ -1,22 +1,24 @@
-"""One living attempt: its worker, its pipes, its place in the lifecycle.
+"""One living attempt: its way to a worker, that worker, its place in the lifecycle.
 
-Facts come in from descriptors and timers, go through `lifecycle.step`, and its actions are carried out on the
-worker. A worker's end is a fact only when all three are done: it is reaped, its pipes are drained, and nothing that
-it started is left.
+It gets its worker by its `hiring`. Facts come in from there, from the worker's port and from timers, go through
+`lifecycle.step`, and its actions are carried out on whatever works for it at the time. A worker's end is a fact only
+when all three are done: it is reaped, its pipes are drained, and nothing that it started is left.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import signal
+import time
+from collections.abc import Callable
 
-from procstop import events, messages, process
+from procstop import events, messages
 from procstop.lifecycle import (
     Action,
     Attempt,
     Deadline,
     Event,
+    Freed,
     Gone,
     IllegalEvent,
     Ready,
@@ -27,27 +29,28 @@ from procstop.lifecycle import (
     Stop,
     step,
 )
-from procstop.messages import Decoder, Interrupt, ProtocolError
-from procstop.model import Reason, Rung
-from procstop.process import SpawnError, Worker
-from procstop.records import AttemptRecord
-from procstop.supervisor.announcer import Announcer
+from procstop.messages import Interrupt, ProtocolError
+from procstop.model import Outcome, Reason, Rung
+from procstop.process import Worker
+from procstop.records import AttemptRecord, StoppingPoints, Tree
 from procstop.supervisor.assignment import Assignment
-from procstop.supervisor.loop import Loop, Timer
+from procstop.supervisor.crew import Crew
+from procstop.supervisor.hiring import Hiring, Ways
+from procstop.supervisor.loop import Timer
+from procstop.supervisor.meters import Meters
 from procstop.supervisor.outputs import Sink, output_path
+from procstop.supervisor.port import CHUNK, REST_S, Port
 
-_CHUNK = 64 * 1024
-_DRAIN = 16 * _CHUNK
+_DRAIN = 16 * CHUNK
 """No pipe holds more than this, so what is read beyond it was written by a survivor, and is not waited for."""
-_RETRY_S = 0.01
 _CROWDED_S = 0.05
+_STREAMS = ("stdout", "stderr")
 
 
 class LiveAttempt:
     """An attempt from its start to its record, which `on_over` gets once.
 
-    `find_orphans(worker)` returns what is left of a worker's tree once that has ended. `on_paused` is called when a
-    pause that had to wait for the guards has taken hold.
+    `on_paused` is called when a pause that had to wait for the guards has taken hold.
     """
 
     def __init__(
@@ -56,71 +59,46 @@ class LiveAttempt:
         number: int,
         token: str,
         *,
-        loop: Loop,
-        announce: Announcer,
-        output_dir: str | None,
-        find_orphans: Callable[[Worker], Sequence[object]],
+        crew: Crew,
         on_over: Callable[[LiveAttempt, AttemptRecord], None],
         on_paused: Callable[[], None],
     ) -> None:
         self.assignment = assignment
+        self.task = assignment.task.name
         self.number = number
         self.token = token
-        self.worker: Worker | None = None
-        self._loop = loop
-        self._announce = announce
-        self._find_orphans = find_orphans
+        self.port: Port | None = None
+        self._crew = crew
+        self._loop = crew.loop
+        self._announce = crew.announce
         self._on_over = on_over
         self._on_paused = on_paused
         self._state = Attempt(assignment.stop, assignment.limits, assignment.abilities)
         self._timer: Timer | None = None
-        self._poll: Timer | None = None
-        self._decoder: Decoder | None = Decoder()
+        ways = Ways(self._own, self._on_refused, self._on_compiler_end, self._on_compiling)
+        self._hiring = Hiring(crew, assignment, token, ways)
+        self._owed: Action | None = None
+        self._meters: Meters | None = None
         self._ended_at: float | None = None
         self._peak: int | None = None
         self._points_passed = 0
-        limit, task = assignment.limits.output, assignment.task.name
-        self._sinks = {
-            name: Sink(
-                limit,
-                output_path(output_dir, task, number, name) if output_dir else None,
-                lambda text: self._announce(events.Notice(f"{task}: {text}")),
-            )
-            for name in ("stdout", "stderr")
-        }
+        self._chatted = float("-inf")
+        self._compiler: int | None = None
+        self._unheard: set[str] = set()
+        self._silent = True
+        self._sinks = {name: self._make_sink(name) for name in _STREAMS}
 
     @property
-    def task(self) -> str:
-        """The task's name."""
-        return self.assignment.task.name
+    def worker(self) -> Worker | None:
+        """The worker, once there is one."""
+        return None if self.port is None else self.port.worker
 
-    def start(self, lifeline: int) -> None:
-        """Start the worker, or end at once with the reason why there can be none."""
+    def start(self) -> None:
+        """Begin: take a worker that is free, or have one made; end at once where there can be none."""
         if self.assignment.rejected is not None:
             return self._feed(SpawnFailed(self.assignment.rejected))
-        opened: list[int] = []
-        try:
-            opened.append(module := self.assignment.open_module())
-            opened.append(stdin := self.assignment.open_stdin())
-            order = messages.encode_order(self.assignment.order_for(self.token))
-            self.worker = process.spawn_worker(self.token, order, module=module, stdin=stdin, lifeline=lifeline)
-        except SpawnError as error:
-            return self._feed(SpawnFailed(str(error)))
-        except OSError as error:
-            return self._feed(SpawnFailed(f'cannot open "{error.filename}": {error.strerror}'))
-        finally:
-            for fd in opened:
-                os.close(fd)
-        worker, engine = self.worker, self.assignment.engine or ""
-        self._announce(events.AttemptStarted(self.task, self.number, worker.pid, engine))
-        self._loop.watch(worker.report, self._on_report)
-        self._loop.watch(worker.stdout, lambda: self._on_output("stdout", worker.stdout))
-        self._loop.watch(worker.stderr, lambda: self._on_output("stderr", worker.stderr))
-        if worker.pidfd is not None:
-            self._loop.watch(worker.pidfd, self._on_end)
-        else:
-            self._check_again(self._on_end)
         self._feed(Spawned())
+        self._hiring.begin()
 
     def stop(self, reason: Reason, rung: Rung, message: str | None = None) -> None:
         """Ask for its end, on a rung or the first above it that can work."""
@@ -132,80 +110,172 @@ class LiveAttempt:
         A worker whose guards are not on yet goes on until they are: stopped before, it could not put them on.
         """
         worker = self.worker
-        if worker is None or worker.ended is not None:
-            return True
-        if not worker.guarded:
-            return False
-        worker.pause()
-        return True
+        if worker is not None and worker.guarded and worker.ended is None:
+            worker.pause()
+        return self.is_quiet
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether nothing of it runs that a pause has to wait for."""
+        if self.port is None:
+            # A compiler goes on meanwhile; a fork server may be making a worker at this moment.
+            return not self._hiring.may_have_made_one
+        return self.port.worker.guarded or self.port.worker.ended is not None
+
+    # The way to a worker
+
+    def _on_refused(self, text: str) -> None:
+        starting = self._state.state is State.STARTING
+        self._feed(SpawnFailed(text) if starting else Gone(None, self._now(), text, was_there=False))
+
+    def _on_compiling(self, pid: int) -> None:
+        self._compiler = pid
+        engine = self.assignment.engine or ""
+        self._announce(events.AttemptCompiling(self.task, self.number, pid, engine))
+
+    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None) -> None:
+        self._feed(Gone(wait, self._now(), text or "its module was still being compiled"))
+
+    def _own(self, port: Port) -> None:
+        self.port = port
+        port.owner = self
+        if self._announce.is_heard:
+            engine = self.assignment.engine or ""
+            self._announce(events.AttemptStarted(self.task, self.number, port.worker.pid, engine))
+        if self._silent:
+            self._silent = False
+            self._tell_move()
+        if self._owed is not None:
+            # It was made while the attempt was already to end.
+            owed, self._owed = self._owed, None
+            self._carry_out(owed)
 
     # Facts
 
-    def _on_report(self) -> None:
-        """Read what the worker says; what breaks the format ends it."""
-        worker = self._alive()
-        try:
-            data = os.read(worker.report, _CHUNK)
-        except BlockingIOError:
-            return
-        if not data:
-            self._loop.unwatch(worker.report)
-            return
-        if self._decoder is None:
-            return  # It broke the format before: nothing that it says counts.
+    def on_report(self, data: bytes) -> None:
+        """Take what the worker says; what breaks the format ends it."""
+        port = self._alive()
+        if port.decoder is None or not data:
+            return  # It broke the format before, so that nothing that it says counts, or has no more to say.
         beat: messages.Beat | None = None
+        chatter = False
         try:
-            for message in self._decoder.feed(data):
+            for message in port.decoder.feed(data):
                 if message.attempt != self.token:
+                    # The first thing that a worker says may come with its first attempt's, never later.
                     raise ProtocolError("a message about another attempt")
+                chatter = chatter or isinstance(message, (messages.Beat, messages.Guarded))
                 if isinstance(message, messages.Beat):
                     # Of many that have piled up only the last is news.
                     beat = message
                 else:
                     self._take(message)
         except (ProtocolError, IllegalEvent) as error:
-            self._decoder = None
-            self.stop(Reason.PROTOCOL, Rung.KILL, f"the worker sent {error}")
-        if beat is not None:
+            port.decoder = None
+            if port.owner is self:
+                self.stop(Reason.PROTOCOL, Rung.KILL, f"the worker sent {error}")
+            else:
+                # It was passed on in the middle of what it said, and is fit for nothing any more.
+                port.worker.kill()
+        if chatter and port.owner is self:
+            # An honest worker beats ten times a second, and says but once that it is guarded.
+            if self._now() - self._chatted < REST_S:
+                port.rest()
+            self._chatted = self._now()
+        if beat is not None and self._state.state is not State.OVER:
             self._points_passed = max(self._points_passed, beat.passed)
+            if self._meters is not None:
+                self._meters.heard()
+            if self._announce.crowded:
+                return  # A flood of beats must not pile up before observers that lag behind.
             told = events.AttemptProgress(self.task, self.number, beat.passed, beat.done, beat.total)
             self._announce(told)
 
     def _take(self, message: messages.Message) -> None:
         if isinstance(message, messages.Ready):
+            self._be_guarded()
+            self._hiring.loaded()
             self._feed(Ready(message.interruptible))
+            if self._state.state is State.RUNNING:
+                self._begin_to_meter(message.interruptible)
         elif isinstance(message, messages.Final):
             self._feed(Reported(message.report))
+            if message.free:
+                self._on_free(message.report.outcome)
         elif isinstance(message, messages.Guarded):
-            self._alive().guarded = True
-            if self._loop.clock.paused:
-                self.pause()
-                self._on_paused()
+            self._be_guarded()
+            if message.note is not None:
+                self._hiring.found_spoilt(message.note)
         else:
             raise ProtocolError("a message that only a supervisor may send")
 
-    def _on_output(self, stream: str, fd: int) -> None:
+    def _begin_to_meter(self, has_points: bool) -> None:
+        limits = self.assignment.limits
+        if limits.cpu is not None or limits.stall is not None:
+            port = self._alive()
+
+            def stop(reason: Reason) -> None:
+                self.stop(reason, Rung.INTERRUPT)
+
+            def listen() -> None:
+                # All of it, since the newest is what counts, and no more than a pipe holds.
+                for _ in range(_DRAIN // CHUNK):
+                    if port.worker.ended is not None or not port.has_report or not port.read_report():
+                        break
+
+            self._meters = Meters(self._loop, port.worker, limits, stop, listen)
+            self._meters.begin(has_points=has_points)
+
+    def _be_guarded(self) -> None:
+        """Its guards are on: now it can be stopped in its tracks."""
+        worker = self._alive().worker
+        if not worker.guarded:
+            worker.guarded = True
+            if self._loop.clock.paused:
+                self.pause()
+                self._on_paused()
+
+    def _on_free(self, outcome: Outcome) -> None:
+        """The worker waits for another attempt: it is drained and passed on, or sent away if it was to stop."""
+        port, state = self._alive(), self._state
+        clean = state.state is State.EXITING and state.rung is None and outcome is Outcome.COMPLETED
+        # One that stands still is resumed with the attempts that live, so this one has to live on until then.
+        if not clean or port.left <= 1 or self.assignment.kin is None or self._loop.clock.paused:
+            port.worker.let_go()
+            return
+        # What the guest wrote is in the pipes by now, and nothing of another's can be.
+        for name in _STREAMS:
+            self._drain_output(name)
+        for name in self._unheard:
+            # The next attempt is to be heard, however far behind observers are.
+            port.watch_output(name)
+        self._feed(Freed())
+
+    def on_output(self, stream: str) -> None:
+        """Take output that has come, or its end."""
+        port = self._alive()
         if self._announce.crowded and self._state.state is State.RUNNING:
             # Leave it in the pipe, where it slows down nobody but its guest. One that is
             # to stop is read on, or it could never write its way to a stopping point.
-            self._loop.unwatch(fd)
-            self._loop.call_at(self._loop.clock.now() + _CROWDED_S, lambda: self._rewatch(stream, fd))
+            port.unwatch_output(stream)
+            self._unheard.add(stream)
+            self._loop.call_at(self._now() + _CROWDED_S, lambda: self._rewatch(port, stream))
             return
-        if not self._read_output(stream, fd):
-            self._loop.unwatch(fd)
+        if self._read_output(stream) == 0:
+            port.unwatch_output(stream)
 
-    def _rewatch(self, stream: str, fd: int) -> None:
-        worker = self.worker
+    def _rewatch(self, port: Port, stream: str) -> None:
         # The attempt may be over, and the number used again for another's pipe.
-        if worker is not None and fd in (worker.stdout, worker.stderr) and self._state.state is not State.OVER:
-            self._loop.watch(fd, lambda: self._on_output(stream, fd))
+        if port.owner is self and self._ended_at is None:
+            self._unheard.discard(stream)
+            port.watch_output(stream)
 
-    def _read_output(self, stream: str, fd: int) -> int:
-        """Read one chunk of output; return its size, 0 at the end of the stream."""
+    def _read_output(self, stream: str) -> int | None:
+        """Read one chunk of output; return its size, 0 at the end of the stream, None if there is none now."""
         try:
-            data = os.read(fd, _CHUNK)
+            data = os.read(self._alive().fd_of(stream), CHUNK)
         except BlockingIOError:
-            return 1 if self._ended_at is None else 0
+            return None
         sink = self._sinks[stream]
         kept = sink.feed(data)
         if kept:
@@ -215,61 +285,88 @@ class LiveAttempt:
             self.stop(Reason.OUTPUT_LIMIT, Rung.INTERRUPT, f"{stream} went beyond its limit")
         return len(data)
 
-    def _on_end(self) -> None:
+    def on_end(self) -> None:
         """The worker has ended, or is about to: reap it, drain its pipes, clear away what it left."""
-        worker = self._alive()
-        if worker.reap() is None:
+        port = self._alive()
+        ended = port.worker.reap()
+        if ended is None:
             # Only systems without pidfds have to ask.
-            self._check_again(self._on_end)
-            return
+            return port.ask_again()
         if self._ended_at is None:
-            self._ended_at = self._loop.clock.now()
-            if worker.pidfd is not None:
-                self._loop.unwatch(worker.pidfd)
-            self._drain(worker)
+            self._ended_at = self._now()
+            port.unwatch_end()
+            self._drain(port)
         if self._state.state is State.OVER:
-            return
-        if self._find_orphans(worker):
-            self._check_again(self._on_end)
-            return
-        if worker.ended is not None:
-            self._feed(Gone(worker.ended.wait, self._ended_at))
+            return None
+        if self._hiring.ends_unused and self._state.state is State.STARTING:
+            return self._start_over(port)
+        # A guest starts no processes, and its worker starts none for it; host functions may.
+        family = self._crew.family
+        if (self.assignment.has_functions or family.is_due()) and family.clear_orphans(port.worker):
+            return port.ask_again()
+        if self._outlived(ended.wait):
+            reason = Reason.TIME_LIMIT if self._state.ready else Reason.START_LIMIT
+            self._feed(Stop(reason, Rung.KILL, "its dead-man's timer ran out"))
+        self._feed(Gone(ended.wait, self._ended_at, out_of_memory=self._was_refused_memory(ended.wait)))
 
-    def _check_again(self, check: Callable[[], None]) -> None:
-        if self._poll is not None:
-            self._poll.cancel()
-        self._poll = self._loop.call_at(self._loop.clock.now() + _RETRY_S, check)
+    def _was_refused_memory(self, wait: tuple[str, int] | None) -> bool:
+        """Tell whether its engine gave up for want of memory, which is an abort with these words."""
+        aborted = wait == ("signal", signal.SIGABRT) and self._state.report is None
+        return aborted and self._sinks["stderr"].has_said(b"memory allocation of")
 
-    def _drain(self, worker: Worker) -> None:
+    def _outlived(self, wait: tuple[str, int] | None) -> bool:
+        """Tell whether it was its own timer that killed it, since this supervisor stood still for too long."""
+        order = self.assignment.order
+        life = order.life if self._state.ready else order.start
+        if life is None or wait != ("signal", signal.SIGKILL) or Action.KILL in self._state.sent:
+            return False
+        # Not since it was there or ready, which may be learned only now: both come soon after it was asked for.
+        return time.monotonic() - self._hiring.asked_at >= life
+
+    def _start_over(self, port: Port) -> None:
+        """Its worker has ended unused, which is no end of this attempt."""
+        self._crew.family.remove(port.worker.pid)
+        port.close()
+        self.port, self._ended_at = None, None
+        self._hiring.begin_again()
+
+    def _drain(self, port: Port) -> None:
         """Read what the worker left in its pipes, and no more: a survivor may hold them open for ever."""
         # The report first, or a last word is lost and looks like a crash.
-        self._loop.unwatch(worker.report)
-        for _ in range(_DRAIN // _CHUNK):
-            if not process.readable(worker.report):
+        for _ in range(_DRAIN // CHUNK):
+            if not port.read_report():
                 break
-            self._on_report()
-        for name, fd in (("stdout", worker.stdout), ("stderr", worker.stderr)):
-            self._loop.unwatch(fd)
-            left = _DRAIN
-            while left > 0 and (count := self._read_output(name, fd)):
-                left -= count
+        port.unwatch_report()
+        for name in _STREAMS:
+            port.unwatch_output(name)
+            self._drain_output(name)
+
+    def _drain_output(self, stream: str) -> None:
+        left = _DRAIN
+        while left > 0 and (count := self._read_output(stream)):
+            left -= count
 
     def _on_deadline(self) -> None:
         # An answer that came in time counts, even if we only look now.
-        worker = self.worker
-        if worker is not None and worker.ended is None and process.readable(worker.report):
-            self._on_report()
+        port = self.port
+        if port is not None and port.worker.ended is None and port.has_report:
+            port.read_report()
         deadline = self._state.deadline
-        if deadline is not None and self._loop.clock.now() >= deadline:
-            self._feed(Deadline())
+        if deadline is None or self._now() < deadline:
+            return None
+        if port is None and self._state.state is State.KILLING and self._hiring.may_have_made_one:
+            # Its fork server says nothing. Nobody hears of that worker any more, and it is killed when it is found.
+            self._hiring.abandon()
+            return self._feed(Gone(None, self._now(), "its worker was only just being made"))
+        self._feed(Deadline())
 
     # The lifecycle
 
     def _feed(self, event: Event) -> None:
         before = self._state
-        if isinstance(event, Stop) and event.rung is not Rung.INTERRUPT and self.worker is not None:
-            self._peak = self.worker.peak_memory_bytes() or self._peak
-        self._state, actions = step(before, event, self._loop.clock.now())
+        if isinstance(event, Stop) and event.rung is not Rung.INTERRUPT and self.port is not None:
+            self._peak = self.port.worker.peak_memory_bytes() or self._peak
+        self._state, actions = step(before, event, self._now())
         for action in actions:
             self._carry_out(action)
         if self._state.deadline != before.deadline or self._state.state is not before.state:
@@ -280,10 +377,12 @@ class LiveAttempt:
         if self._state.state is not before.state:
             self._tell_move()
             if self._state.state is State.OVER:
-                self._finish()
+                self._finish(freed=isinstance(event, Freed))
 
     def _carry_out(self, action: Action) -> None:
-        worker = self._alive()
+        worker = self.worker
+        if worker is None:
+            return self._give_up(action)
         # A dead worker cannot say how much memory it used: ask before the blow.
         self._peak = worker.peak_memory_bytes() or self._peak
         if action is Action.INTERRUPT:
@@ -296,67 +395,101 @@ class LiveAttempt:
         elif action is Action.KILL:
             worker.kill()
 
+    def _give_up(self, action: Action) -> None:
+        """There is no worker yet: want none any more, and end one that is made all the same."""
+        self._owed = action
+        note = self._hiring.give_up(kill=action is Action.KILL)
+        if note is not None:
+            # Not from here: this is the middle of a step.
+            self._loop.post(lambda: self._vanish(note))
+
+    def _vanish(self, note: str) -> None:
+        if self._state.state is not State.OVER:
+            self._feed(Gone(None, self._now(), note, was_there=False))
+
     def _tell_move(self) -> None:
+        # One that has no worker yet has nothing to tell, unless it was stopped.
+        if self._silent and self._state.rung is None and self._state.state is not State.OVER:
+            return
+        if not self._announce.is_heard:
+            return
         state = self._state
-        left = None if state.deadline is None else state.deadline - self._loop.clock.now()
+        left = None if state.deadline is None else state.deadline - self._now()
         moved = events.AttemptMoved(self.task, self.number, state.state.value, left, state.rung, state.reason)
         self._announce(moved)
 
-    def _finish(self) -> None:
-        for timer in (self._timer, self._poll):
-            if timer is not None:
-                timer.cancel()
-        worker = self.worker
-        if worker is not None:
-            for fd in (worker.report, worker.stdout, worker.stderr, worker.pidfd):
-                if fd is not None:
-                    self._loop.unwatch(fd)
+    def _finish(self, *, freed: bool) -> None:
+        self._hiring.finish()
+        if self._meters is not None:
+            self._meters.end()
+        if self._timer is not None:
+            self._timer.cancel()
         record = self._record()
-        if worker is not None:
-            worker.close()
+        port, crew = self.port, self._crew
+        if port is not None and not freed and port.worker.ended is not None:
+            if not port.worker.ended.held:
+                crew.family.remove(port.worker.pid)
+            port.close()
+        elif port is not None and not freed:
+            # It is lost: nobody hears of it, but it is still ours to kill.
+            port.close()
         self._on_over(self, record)
+        if port is not None and freed:
+            port.left -= 1
+            crew.pool.offer(port, self.assignment.kin)
 
     def _record(self) -> AttemptRecord:
-        state, worker = self._state, self.worker
+        state, worker, report = self._state, self.worker, self._state.report
         assert state.outcome is not None
-        record = AttemptRecord(
+        ended = worker.ended if worker is not None else None
+        points, cpu, peak = StoppingPoints(self._points_passed), None, self._peak
+        if ended is not None:
+            cpu = ended.cpu_s
+            peak = max(peak or 0, ended.peak_memory_bytes or 0) or None
+        if report is not None:
+            points, cpu, peak = report.stopping_points, report.cpu_s or cpu, report.peak_memory_bytes or peak
+        return AttemptRecord(
             number=self.number,
             engine=self.assignment.engine,
             engine_reason=self.assignment.engine_reason,
             outcome=state.outcome,
             reason=state.reason,
             rung=state.rung,
-            message=state.message,
-            wait=state.wait,
+            values=report.values if report is not None else None,
+            exit_code=report.exit_code if report is not None else None,
+            message=(report.message if report is not None else None) or state.message,
+            partial=report.partial if report is not None else None,
+            pid=worker.pid if worker is not None else self._compiler if state.wait is not None else None,
+            wait=state.wait or (ended.wait if ended is not None else None),
+            stopping_points=points,
             phases=state.phases,
+            peak_memory_bytes=peak,
+            cpu_s=cpu,
             stdout=self._sinks["stdout"].close(),
             stderr=self._sinks["stderr"].close(),
+            worker=worker.number if worker is not None else None,
+            # Before its guest was about to run it may not have put everything on.
+            contained=self.assignment.contained if state.ready else None,
+            tree=self._receipt(worker),
         )
-        points = replace(record.stopping_points, passed=self._points_passed)
-        record = replace(record, stopping_points=points)
-        if worker is not None:
-            ended = worker.ended
-            peaks = [peak for peak in (self._peak, ended and ended.peak_memory_bytes) if peak]
-            record = replace(
-                record,
-                pid=worker.pid,
-                wait=state.wait or (ended.wait if ended else None),
-                cpu_s=ended.cpu_s if ended else None,
-                peak_memory_bytes=max(peaks, default=None),
-            )
-        if state.report is not None:
-            report = state.report
-            record = replace(
-                record,
-                values=report.values,
-                exit_code=report.exit_code,
-                message=report.message or record.message,
-                partial=report.partial,
-                stopping_points=report.stopping_points,
-                peak_memory_bytes=report.peak_memory_bytes or record.peak_memory_bytes,
-            )
-        return record
 
-    def _alive(self) -> Worker:
-        assert self.worker is not None
-        return self.worker
+    def _receipt(self, worker: Worker | None) -> Tree | None:
+        """Tell what force found and did, once the end of it all is known."""
+        if worker is None or not (worker.killed or self._state.rung in (Rung.TERMINATE, Rung.KILL)):
+            return None
+        lost = self._state.outcome is Outcome.LOST
+        return Tree(worker.found, worker.killed, len(worker.descendants()) + 1 if lost else 0)
+
+    def _make_sink(self, stream: str) -> Sink:
+        directory = self._crew.output_dir
+        path = output_path(directory, self.task, self.number, stream) if directory else None
+        return Sink(
+            self.assignment.limits.output, path, lambda text: self._announce(events.Notice(f"{self.task}: {text}"))
+        )
+
+    def _now(self) -> float:
+        return self._loop.clock.now()
+
+    def _alive(self) -> Port:
+        assert self.port is not None
+        return self.port

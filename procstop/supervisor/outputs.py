@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -47,11 +48,15 @@ class Sink:
             self._file = None
         return StreamRecord(self.kept, self.truncated, path, bytes(self._tail[-TAIL:]))
 
+    def has_said(self, text: bytes) -> bool:
+        """Tell whether a text is among the last that was written."""
+        return text in self._tail
+
     def _save(self, data: bytes) -> None:
         assert self._path is not None
         try:
             if self._file is None:
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+                self._file = open_private(self._path)
             view = memoryview(data)
             while view:
                 view = view[os.write(self._file, view) :]
@@ -59,6 +64,37 @@ class Sink:
             # The guest goes on, and the record says that not all of it is in the file.
             self._complain(f"cannot write {self._path!r}: {error.strerror}; the rest of this stream is not kept")
             self._broken = self.truncated = True
+
+
+def open_private(path: str) -> int:
+    """Make a file that is the user's alone, in the place of what had its name, and return its descriptor.
+
+    A guest may write in this very directory: what it lays there is neither followed nor written to. Only a device, as
+    /dev/null, is opened as it is.
+    """
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if stat.S_ISCHR(os.lstat(path).st_mode):
+            return os.open(path, flags | os.O_NOCTTY)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory and those above it that are not there, the user's alone whatever the umask; or leave it."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(os.path.abspath(path))
+    if above != path:
+        make_directory(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        # Somebody else may have been faster; what is there is no directory otherwise.
+        if not os.path.isdir(path):
+            raise
 
 
 def output_path(directory: str, task: str, number: int, stream: str) -> str:

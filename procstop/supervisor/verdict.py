@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from procstop.folding import not_ok
 from procstop.model import Outcome, Reason
 from procstop.records import TaskRecord
 from procstop.schedule import STOPPED_RUN
@@ -16,22 +17,24 @@ LIMIT = 124
 STOPPED = 130
 
 
-def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None) -> int:
+def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None, *, lost: bool | None = None) -> int:
     """Judge a run by its tasks; `reason` is why it was stopped as a whole, if it was.
 
     A run that was stopped but whose tasks all ended as expected is still a success, and one whose tasks failed by
-    themselves, as they may after an interrupt that the job ignores, is an ordinary failure.
+    themselves, as they may after an interrupt that the job ignores, is an ordinary failure. `lost` says whether some
+    worker was, where that is known: a task may expect it, and procstop still failed.
     """
-    if any(task.outcome is Outcome.LOST for task in tasks):
+    if lost if lost is not None else any(task.outcome is Outcome.LOST for task in tasks):
         return FAULT
-    failed = [task for task in tasks if not task.ok]
-    if not failed:
+    some_failed, only_limits = False, True
+    for task in not_ok(tasks):
+        some_failed = True
+        if reason is not None and _is_stops_doing(task):
+            return STOPPED
+        only_limits = only_limits and _is_limits_doing(task)
+    if not some_failed:
         return OK
-    if reason is not None and any(_is_stops_doing(task) for task in failed):
-        return STOPPED
-    if all(_is_limits_doing(task) for task in failed):
-        return LIMIT
-    return SOME_FAILED
+    return LIMIT if only_limits else SOME_FAILED
 
 
 def _is_stops_doing(task: TaskRecord) -> bool:

@@ -31,21 +31,23 @@ Function = tuple[tuple[str, ...], tuple[str, ...], Callable[..., int]]
 
 
 class Wasi(Process, Files, Directories, Paths, Polling):
-    """One guest's WASI: its descriptors, arguments and environment.
+    """One guest's WASI: its descriptors, arguments and environment; `open_files` is how many it may open at a time, and
+    `file_size` how large, in bytes, a file may get that it writes; None is no limit.
 
     Raise OSError when a preopen is no directory, ValueError for a NUL in a name, argument or variable.
     """
 
     def functions(self, version: str) -> dict[str, Function]:
         """Name to (parameter types, result types, callable), for one of `VERSIONS`; KeyError for another."""
+        missing = abi.LAYOUTS[version].missing
+        return {name: self.function(version, name) for name in abi.SIGNATURES if name not in missing}
+
+    def function(self, version: str, name: str) -> Function:
+        """One entry of `functions`: a module imports a few, and to make all of them takes its time."""
         # A module may import both snapshots: two views of one guest, with the same descriptors.
         snapshot = copy.copy(self)
         snapshot.layout = abi.LAYOUTS[version]
-        table: dict[str, Function] = {}
-        for name, signature in abi.SIGNATURES.items():
-            if name in snapshot.layout.missing:
-                continue
-            parameters = tuple("i64" if kind == "I" else "i32" for kind in signature)
-            results = () if name == "proc_exit" else ("i32",)
-            table[name] = (parameters, results, guarded(getattr(snapshot, name), signature))
-        return table
+        signature = abi.SIGNATURES[name]
+        parameters = tuple("i64" if kind == "I" else "i32" for kind in signature)
+        results = () if name == "proc_exit" else ("i32",)
+        return parameters, results, guarded(getattr(snapshot, name), signature)

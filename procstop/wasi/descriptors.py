@@ -90,10 +90,16 @@ class Table:
 
     def __init__(self) -> None:
         self.used: dict[int, Descriptor] = {}
+        self.most: int | None = None
+        """How many may be in use; None for no limit."""
+        self.file_size: int | None = None
+        """How large a file may get; None for no limit."""
         self._free: list[int] = []
         self._next = 0
 
     def add(self, descriptor: Descriptor) -> int:
+        if self.most is not None and len(self.used) >= self.most:
+            raise abi.WasiError(abi.MFILE)
         if self._free:
             number = heapq.heappop(self._free)
         else:

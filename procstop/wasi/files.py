@@ -65,7 +65,10 @@ class Files(State):
         buffers = vectors(memory, iovs, count)
         done = 0
         if buffers:
-            done = self._write_waiting(entry, buffers) if entry.waits else os.writev(entry.host, buffers)
+            if entry.waits:
+                done = self._write_waiting(entry, buffers)
+            else:
+                done = os.writev(entry.host, self._fitting(entry, buffers, None))
         abi.u32.pack_into(memory, result, done)
         return abi.SUCCESS
 
@@ -99,6 +102,25 @@ class Files(State):
                     raise
                 self.host.wait((), (entry.host,), None)
 
+    def _fitting(self, entry: Descriptor, buffers: list[memoryview], offset: int | None) -> list[memoryview]:
+        """Cut what would make a file larger than it may get; None is the file's own position."""
+        most = self.table.file_size
+        if most is None or entry.standard or entry.kind != abi.REGULAR_FILE:
+            return buffers
+        if entry.flags & abi.APPEND:
+            # The kernel appends wherever the position is, and whatever offset is given.
+            offset = os.fstat(entry.host).st_size
+        elif offset is None:
+            offset = os.lseek(entry.host, 0, os.SEEK_CUR)
+        room = max(0, most - offset)
+        if buffers and any(map(len, buffers)) and not room:
+            raise abi.WasiError(abi.FBIG)
+        fitting = []
+        for buffer in buffers:
+            fitting.append(buffer[:room])
+            room -= len(fitting[-1])
+        return fitting
+
     def fd_pread(self, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
         entry = self.table.get(fd)
         if not entry.readable or entry.kind == abi.DIRECTORY_TYPE:
@@ -125,6 +147,7 @@ class Files(State):
         buffers = vectors(memory, iovs, count)
         if offset > abi.I64_MAX:
             return abi.INVAL
+        buffers = self._fitting(entry, buffers, offset)
         done = os.pwritev(entry.host, buffers, offset) if buffers else os.pwrite(entry.host, b"", offset)
         abi.u32.pack_into(memory, result, done)
         return abi.SUCCESS
@@ -216,6 +239,9 @@ class Files(State):
             return abi.PERM
         if size > abi.I64_MAX:
             return abi.INVAL
+        most = self.table.file_size
+        if most is not None and size > most:
+            return abi.FBIG
         os.ftruncate(entry.host, size)
         return abi.SUCCESS
 

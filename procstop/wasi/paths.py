@@ -19,6 +19,9 @@ _OPEN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _KNOWN_OFLAGS: Final = abi.CREAT | abi.DIRECTORY | abi.EXCL | abi.TRUNC
 _KNOWN_FDFLAGS: Final = abi.APPEND | abi.DSYNC | abi.NONBLOCK | abi.RSYNC | abi.SYNC
 
+_MOST_MOVED: Final = 100_000
+"""Entries that are looked through when a directory is moved upwards."""
+
 
 class Paths(State):
     """Opening, and what changes or tells about a name."""
@@ -173,6 +176,7 @@ class Paths(State):
             if new.directory and new.name != b"." and not stat.S_ISDIR(_status(old).st_mode):
                 raise OSError(errno.ENOTDIR, "not a directory")
             _check_moved_link(old, new)
+            _check_moved_directory(old, new)
             os.rename(old.name, new.name, src_dir_fd=old.descriptor, dst_dir_fd=new.descriptor)
         return abi.SUCCESS
 
@@ -229,3 +233,21 @@ def _check_moved_link(old: Place, new: Place) -> None:
         target = os.readlink(old.name, dir_fd=old.descriptor)
         if climbs_out(target, new.depth) and not climbs_out(target, old.depth):
             raise OSError(errno.EPERM, "leads out of the sandbox")
+
+
+def _check_moved_directory(old: Place, new: Place) -> None:
+    """Refuse to move a directory to where a symbolic link in it would climb out of the preopen."""
+    # Deeper down a link climbs less far.
+    if new.depth >= old.depth or not stat.S_ISDIR(_status(old).st_mode):
+        return
+    left = _MOST_MOVED
+    top = os.fsdecode(old.name)
+    for path, directories, files, fd in os.fwalk(top, dir_fd=old.descriptor, follow_symlinks=False):
+        left -= len(directories) + len(files)
+        if left < 0:
+            raise OSError(errno.EPERM, "too much to look through for links that would lead out")
+        depth = new.depth + 1 + path[len(top) :].count("/")
+        for name in (*directories, *files):
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode) and climbs_out(os.fsencode(os.readlink(name, dir_fd=fd)), depth):
+                raise OSError(errno.EPERM, "leads out of the sandbox")

@@ -37,6 +37,8 @@ class State:
         args: Sequence[bytes | str],
         env: Mapping[str, str],
         preopens: Sequence[Preopen],
+        open_files: int | None = None,
+        file_size: int | None = None,
     ) -> None:
         self.host = host
         self.layout = abi.PREVIEW1
@@ -51,6 +53,10 @@ class State:
         except BaseException:
             self.table.close_all()
             raise
+        self.table.file_size = file_size
+        if open_files is not None:
+            # What it was given does not count.
+            self.table.most = len(self.table.used) + open_files
 
     def close(self) -> None:
         """Close every host descriptor that was opened for the guest. Calls after it see bad descriptors."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from procstop import __version__
 from procstop.supervisor import REPEAT_S
 from support.command import Procstop, attempt
+from support.disks import fill, own_disk
 from support.guests import Guests
 from support.places import SUPPORT, WAIT_S
 from support.watching import wait_until
@@ -230,28 +230,12 @@ def test_report_that_cannot_be_written_is_a_fault(engine: str, guests: Guests, p
     assert "prints_args.wasm" in answer.stdout
 
 
-@contextlib.contextmanager
-def full_disk(path: Path) -> Iterator[Path]:
-    """A file system of its own that has no room left."""
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "procstop-test", str(path)], capture_output=True, text=True
-    )
-    if mount.returncode:
-        pytest.skip(f"no right to mount a tmpfs: {mount.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
 def test_report_on_a_full_disk_leaves_the_old_one_as_it_was(
     engine: str, guests: Guests, procstop_command: Procstop, tmp_path: Path
 ) -> None:
-    with full_disk(tmp_path / "disk") as disk:
+    with own_disk(tmp_path / "disk") as disk:
         (disk / "report.json").write_text("old")
-        with contextlib.suppress(OSError), open(disk / "filler", "wb") as filler:
-            filler.write(b"x" * 128 * 1024)
+        fill(disk)
         answer = procstop_command("run", guests["returns"], "--engine", engine, "--report", disk / "report.json")
         assert answer.code == 3
         assert "cannot write the report" in answer.stderr and "No space left" in answer.stderr

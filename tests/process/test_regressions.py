@@ -18,6 +18,7 @@ import procstop
 from procstop import JobFileError, Outcome
 from procstop.cli.signals import handle_signals
 from procstop.model import Reason
+from procstop.places import cache_directory
 from procstop.preflight import prepare
 from procstop.process import Worker
 from procstop.supervisor import Supervisor
@@ -173,8 +174,12 @@ def test_signal_wakes_the_run_whichever_thread_it_hits(engine: str, guests: Gues
 
 
 def test_pause_waits_for_the_guards_of_a_worker(engine: str, guests: Guests) -> None:
-    job = procstop.Job("test", [task(guests["returns"], "run", 1, 7, engine=engine)])
-    with Supervisor(job, prepare(job).check().assignments) as supervisor:
+    # It runs for a while, so that there is somebody to stand still.
+    job = procstop.Job("test", [task(guests["spins_for_a_while"], "run", 500_000_000, engine=engine)])
+    # With its module in the cache, so that a worker is on its way at once.
+    assert procstop.run(job).ok
+    assignments = prepare(job).check().assignments
+    with Supervisor(job, assignments, cache_directory=cache_directory()) as supervisor:
         start_attempt = supervisor._start_attempt
         seen: list[bool] = []
 
@@ -238,7 +243,7 @@ def test_tree_is_cleared_without_what_new_kernels_have(
     engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     if missing == "pidfds":
-        monkeypatch.setattr("procstop.process.HAS_PIDFDS", False)
+        monkeypatch.setattr("procstop.process.tree.HAS_PIDFDS", False)
     else:
         monkeypatch.setattr("procstop.linux.children", lambda pid: None)
     host = {"env.work": hosts.ignores_sigterm}

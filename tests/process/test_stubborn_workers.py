@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, start
+from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, Tree, start
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
-from support.watching import Watcher, is_gone, process_state, wait_until
+from support.watching import Watcher, children, is_gone, process_state, wait_until
 
 
 def test_blocked_host_function_is_terminated(engine: str, guests: Guests) -> None:
@@ -183,3 +186,75 @@ def test_run_of_workers_that_all_resist_is_over(engine: str, guests: Guests) -> 
     )
     assert {one.outcome for one in record.tasks} <= {Outcome.TERMINATED, Outcome.KILLED}
     assert {one.attempts[0].reason for one in record.tasks} == {Reason.TIME_LIMIT}
+
+
+# Receipts
+
+
+def test_receipt_of_a_kill_tells_what_was_found_and_that_nothing_is_left(engine: str, guests: Guests) -> None:
+    attempt = run_guest(
+        guests["calls_host_then_spins"],
+        engine=engine,
+        host={"env.work": hosts.starts_stubborn_escapee},
+        time=0.3,
+        stop=StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.0, kill_wait=20.0),
+    )
+    assert (attempt.outcome, attempt.reason) == (Outcome.KILLED, Reason.TIME_LIMIT)
+    assert attempt.tree == Tree(found=1, killed=2, left=0)
+
+
+def test_worker_alone_is_all_that_a_kill_finds(engine: str, guests: Guests) -> None:
+    stop = StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.0, kill_wait=20.0)
+    assert run_guest(guests["spins"], engine=engine, time=0.2, stop=stop).tree == Tree(found=0, killed=1, left=0)
+
+
+def test_no_receipt_without_force(engine: str, guests: Guests) -> None:
+    assert run_guest(guests["checks_in_loop"], engine=engine, time=0.2, stop=PATIENT).tree is None
+    assert run_guest(guests["returns"], "run", 1, 7, engine=engine).tree is None
+
+
+# What others do to a worker
+
+_TRACER = """
+import ctypes, os, sys
+pid = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.ptrace(16, pid, 0, 0) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.waitpid(pid, 0)
+libc.ptrace(7, pid, 0, 0)
+print("traces", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def traced(pid: int) -> Iterator[None]:
+    """Have another process trace this one, and take no notice of the signals that come to it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as tracer:
+        assert tracer.stdout is not None and tracer.stderr is not None
+        if not tracer.stdout.readline():
+            pytest.skip(f"nobody may trace here: {tracer.stderr.read().decode().strip()}")
+        try:
+            yield
+        finally:
+            tracer.communicate()
+
+
+def test_worker_that_is_traced_does_not_stop_the_ladder(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    stop = StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.3, kill_wait=20.0)
+    guest = task(guests["spins"], engine=engine, stop=stop)
+    with start(Job("test", [guest]), observers=[watcher]) as run:
+        watcher.wait_for_state("running")
+        worker = watcher.pids()[0]
+        with traced(worker):
+            run.stop(Rung.TERMINATE)
+            attempt = run.result().tasks[0].attempts[0]
+    # Its tracer kept it from its parent until now.
+    os.waitpid(worker, 0)
+    # A tracer may keep SIGTERM from it; SIGKILL nobody can.
+    assert attempt.outcome in (Outcome.TERMINATED, Outcome.KILLED)
+    assert attempt.reason is Reason.STOP_COMMAND and worker not in children(os.getpid())

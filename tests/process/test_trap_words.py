@@ -17,6 +17,7 @@ WORDS = {
     "calls_null": "indirect call to null, in function 0",
     "calls_wrong_type": "indirect call type mismatch, in function 1",
     "calls_beyond_table": "out of bounds table access, in function 0",
+    "traps_after_points": 'unreachable, in function 3 "deep"',
     "recurses": 'call stack exhausted, in function 1 "forever"',
 }
 

@@ -8,15 +8,17 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from procstop import AttemptRecord, Job, Limits, Outcome, Reason, Rung, StopPolicy, start
 from procstop.events import AttemptOver, RunOver, TaskOver
-from support import hosts
+from support import faulty_servers, hosts
+from support.faulty_servers import take_the_place
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
-from support.watching import Watcher
+from support.watching import Watcher, children, fork_servers, wait_until
 
 
 def test_every_attempt_and_every_task_is_over_once(engine: str, guests: Guests) -> None:
@@ -61,7 +63,7 @@ def says_the_truth(attempt: AttemptRecord) -> None:
         assert attempt.wait is not None
     if attempt.rung is None:
         assert phases.interrupt is phases.terminate is phases.kill is None
-    if attempt.outcome is not Outcome.REJECTED:
+    if attempt.outcome not in (Outcome.REJECTED, Outcome.CANCELLED):
         assert attempt.pid is not None and phases.start is not None
     for phase in (phases.start, phases.run, phases.interrupt, phases.terminate, phases.kill, phases.reap):
         assert phase is None or phase >= 0
@@ -95,7 +97,7 @@ def test_stops_that_race_with_ends_still_give_one_true_outcome(engine: str, gues
     over = Counter(e.record.task for e in watcher.events if isinstance(e, TaskOver))
     assert set(over.values()) == {1} and set(over) == {one.name for one in tasks}
     for one in record.tasks:
-        assert len(one.attempts) == (one.outcome is not Outcome.CANCELLED)
+        assert len(one.attempts) == 1 or (one.outcome is Outcome.CANCELLED and not one.attempts)
         for attempt in one.attempts:
             says_the_truth(attempt)
             own = {"returns": "completed", "traps": "trapped", "exits_3": "exited"}.get(kinds[int(one.task) % 7][0])
@@ -164,3 +166,29 @@ def test_first_reason_wins(engine: str, guests: Guests) -> None:
         Reason.TIME_LIMIT,
         Reason.STOP_COMMAND,
     )
+
+
+@pytest.mark.parametrize("rung", [Rung.TERMINATE, Rung.KILL], ids=lambda rung: rung.value)
+def test_attempt_whose_guest_ran_is_never_called_cancelled(
+    engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: Rung
+) -> None:
+    """Stopped when its guest runs already, and its fork server has not told of the worker."""
+    guest = task(
+        guests["calls_host_then_spins"],
+        engine=engine,
+        host={"env.work": hosts.leaves_mark},
+        env={hosts.MARKS: str(tmp_path)},
+    )
+    take_the_place(monkeypatch, faulty_servers.stands_still_before_it_tells)
+    watcher = Watcher()
+    with start(Job("test", [guest], stop=PATIENT), observers=[watcher]) as run:
+        wait_until(lambda: os.listdir(tmp_path), "the guest runs")
+        (pid,) = map(int, os.listdir(tmp_path))
+        run.stop(rung)
+        if rung is Rung.TERMINATE:
+            watcher.wait_for_state("terminating")
+            os.kill(fork_servers(os.getpid())[0], signal.SIGCONT)
+        attempt = run.result().tasks[0].attempts[0]
+    ended = {Rung.TERMINATE: Outcome.TERMINATED, Rung.KILL: Outcome.KILLED}[rung]
+    assert (attempt.outcome, attempt.reason, attempt.pid) == (ended, Reason.STOP_COMMAND, pid)
+    assert children(os.getpid()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from procstop.preflight import read_sources
@@ -51,6 +52,10 @@ class Guests:
         """A module of 20 MB: 2,000 functions, and data. Its "run" returns the data's last byte, 42."""
         return self._made("huge", _huge(20_000_000, 2_000))
 
+    def large(self, tag: str) -> str:
+        """A module of 1.6 MB that takes a while to compile; another one for each tag. Its "run" returns 42."""
+        return self._made(f"large-{hashlib.sha256(tag.encode()).hexdigest()[:16]}", _large(tag.encode(), 400, 400))
+
     def _made(self, name: str, data: bytes) -> str:
         path = self._directory / f"{name}.wasm"
         if not path.exists():
@@ -73,6 +78,22 @@ def _huge(size: int, functions: int) -> bytes:
             _section(7, b"\1\3run\0" + _unsigned(functions)),
             _section(10, _unsigned(len(bodies)) + b"".join(_unsigned(len(one)) + one for one in bodies)),
             _section(11, b"\1\0\x41\0\x0b" + _unsigned(size) + b"\7" * (size - 1) + b"\x2a"),
+        )
+    )
+
+
+def _large(tag: bytes, functions: int, length: int) -> bytes:
+    # local.get 0, i32.const 3, i32.mul, i32.const 1, i32.add, local.set 0: again and again
+    body = b"\0" + b"\x20\0\x41\3\x6c\x41\1\x6a\x21\0" * length + b"\x20\0\x0b"
+    bodies = [body] * functions + [b"\0\x41\x2a\x0b"]
+    return b"".join(
+        (
+            b"\0asm\1\0\0\0",
+            _section(0, b"\3tag" + tag),
+            _section(1, b"\2" + b"\x60\1\x7f\1\x7f" + b"\x60\0\1\x7f"),
+            _section(3, _unsigned(functions + 1) + b"\0" * functions + b"\1"),
+            _section(7, b"\1\3run\0" + _unsigned(functions)),
+            _section(10, _unsigned(len(bodies)) + b"".join(_unsigned(len(one)) + one for one in bodies)),
         )
     )
 

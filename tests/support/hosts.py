@@ -20,6 +20,20 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
+MARKS = "TEST_MARKS"
+"""The variable that names the directory for `leaves_mark`."""
+
+
+def leaves_mark() -> None:
+    """Make a file with the worker's pid for a name."""
+    open(os.path.join(os.environ[MARKS], str(os.getpid())), "x").close()
+
+
+def says_environment() -> None:
+    """Write the names of the environment's variables."""
+    say(" ".join(os.environ))
+
+
 def nothing() -> None:
     """Do nothing."""
 
@@ -159,6 +173,26 @@ def starts_child() -> None:
     say(f"child {child.pid}")
 
 
+def _start(**options: Any) -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1e6)"], **options)
+    say(f"child {child.pid}")
+
+
+def starts_child_in_session() -> None:
+    """Start a child with a session of its own."""
+    _start(start_new_session=True)
+
+
+def starts_child_without_mark() -> None:
+    """Start a child with an empty environment."""
+    _start(env={})
+
+
+def starts_child_without_mark_in_session() -> None:
+    """Start a child with an empty environment and a session of its own."""
+    _start(env={}, start_new_session=True)
+
+
 def starts_stubborn_escapee() -> None:
     """Fork twice, with a session of its own and SIGTERM ignored; it holds all of the worker's descriptors open."""
     read, write = os.pipe()
@@ -225,7 +259,7 @@ def reports_garbage_json() -> None:
 
 def reports_for_another() -> None:
     """Write a message about another attempt."""
-    _tell(b'{"v": 1, "type": "ready", "attempt": "another", "interruptible": true}')
+    _tell(b'{"v": 1, "type": "ready", "attempt": "another", "pid": 2, "interruptible": true}')
 
 
 def _attempt() -> str:
@@ -234,7 +268,8 @@ def _attempt() -> str:
 
 def reports_ready_again() -> None:
     """Say ready a second time."""
-    _tell(json.dumps({"v": 1, "type": "ready", "attempt": _attempt(), "interruptible": True}).encode())
+    ready = {"v": 1, "type": "ready", "attempt": _attempt(), "pid": os.getpid(), "interruptible": True}
+    _tell(json.dumps(ready).encode())
 
 
 def _final(outcome: str) -> bytes:
@@ -246,8 +281,10 @@ def _final(outcome: str) -> bytes:
         "partial": None,
         "stopping_points": {"passed": 0, "longest_gap_s": None, "stopped_at": None},
         "peak_memory_bytes": None,
+        "cpu_s": None,
+        "out_of_memory": False,
     }
-    return json.dumps({"v": 1, "type": "final", "attempt": _attempt(), "report": report}).encode()
+    return json.dumps({"v": 1, "type": "final", "attempt": _attempt(), "report": report, "free": False}).encode()
 
 
 def reports_killed() -> None:
@@ -271,6 +308,47 @@ def reports_half_a_message() -> None:
     say("half")
 
 
+def reports_final_for_another() -> None:
+    """Write another attempt's final report."""
+    _tell(_final("completed").replace(_attempt().encode(), b"another"))
+
+
+def reports_completed_twice() -> None:
+    """Claim to have completed, and once more; the guest goes on."""
+    _tell(_final("completed"))
+    _tell(_final("completed"))
+
+
+def reports_completed_and_floods() -> None:
+    """Claim to have completed, and then talk for ever."""
+    _tell(_final("completed"))
+    floods_report()
+
+
+def reports_megabytes_of_garbage() -> None:
+    """Write frames that are no messages, many megabytes of them; go on when nobody reads them any more."""
+    fd = report_descriptor()
+    os.set_blocking(fd, True)
+    for _ in range(16):
+        os.write(fd, (b"\0\0\xff\xff" + b"[" * 0xFFFF) * 16)
+
+
+def floods_with_guarded() -> None:
+    """Say for ever that the guards are on, which a worker says once."""
+    fields = {"v": 1, "type": "guarded", "attempt": _attempt(), "pid": os.getpid(), "note": "x" * 8000}
+    body = json.dumps(fields).encode()
+    fd = report_descriptor()
+    os.set_blocking(fd, True)
+    say("floods")
+    while True:
+        os.write(fd, len(body).to_bytes(4, "big") + body)
+
+
+def closes_everything() -> None:
+    """Close all descriptors, whatever they are for."""
+    os.closerange(0, 4096)
+
+
 def closes_report() -> None:
     """Close the report pipe."""
     os.close(report_descriptor())
@@ -281,6 +359,7 @@ def floods_report() -> None:
     beat = json.dumps({"v": 1, "type": "beat", "attempt": _attempt(), "passed": 1, "done": 1, "total": 2}).encode()
     fd = report_descriptor()
     os.set_blocking(fd, True)
+    say("floods")
     while True:
         os.write(fd, len(beat).to_bytes(4, "big") + beat)
 
@@ -350,6 +429,13 @@ def waits_for_mark() -> None:
         time.sleep(0.005)
 
 
+def dies_at_mark_with_an_escapee() -> None:
+    """Start a process that hides, wait until a file is there, and end without having seen to it."""
+    starts_stubborn_escapee()
+    waits_for_mark()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def says_so() -> None:
     """Say that it was called."""
     say("here")
@@ -385,3 +471,31 @@ def writes_a_file_and_leaves_it_open() -> None:
     global _left_open
     _left_open = open(os.environ["LEFT_OPEN"], "w")  # noqa: SIM115
     _left_open.write("all of it")
+
+
+def naps() -> None:
+    """Take longer than a short time limit, and pass no stopping point."""
+    time.sleep(0.6)
+
+
+def _talk_later(talk: Any) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: talk())
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+def writes_later() -> None:
+    """Write to standard output when nobody expects it any more."""
+    _talk_later(lambda: say("one more thing"))
+
+
+def reports_later() -> None:
+    """Write into the report pipe when nobody expects it any more."""
+    _talk_later(reports_garbage)
+
+
+def reports_twice_and_waits() -> None:
+    """Claim to have completed and to be free, twice at once, and go on."""
+    body = _final("completed").replace(b'"free": false', b'"free": true').replace(b'"values": null', b'"values": [5]')
+    message = len(body).to_bytes(4, "big") + body
+    os.write(report_descriptor(), message + message)
+    time.sleep(1e6)

@@ -6,6 +6,7 @@ from typing import Any
 
 import procstop
 from procstop import AttemptRecord, Job, Limits, Outcome, RunRecord, StopPolicy, Task
+from procstop.model import HOST_ALLOWABLE
 
 ANY = tuple(Outcome)
 """For `expect`: the test looks at the outcome itself."""
@@ -17,8 +18,10 @@ PATIENT = StopPolicy(interrupt=30.0, preempt=30.0, terminate=30.0, kill_wait=30.
 
 
 def task(module: str, call: str = "_start", *args: Any, name: str = "guest", **options: Any) -> Task:
-    """Make a task that may end as it likes."""
+    """Make a task that may end as it likes, and whose host functions may do what they like."""
     options.setdefault("expect", ANY)
+    # What tests do in host functions is nobody's business but theirs.
+    options.setdefault("host_allow", HOST_ALLOWABLE)
     return Task(name, module, call, args, **options)
 
 
@@ -32,7 +35,9 @@ def run_guest(module: str, call: str = "_start", *args: Any, observers: Any = ()
     time, output, start = options.pop("time", None), options.pop("output", None), options.pop("start", 120.0)
     limits = Limits(start=start, time=time, **({} if output is None else {"output": output}))
     directory = options.pop("output_dir", None)
-    record = run_record(task(module, call, *args, **options), limits=limits, observers=observers, output_dir=directory)
+    of_job = {key: options.pop(key) for key in ("containment", "workers") if key in options}
+    guest = task(module, call, *args, **options)
+    record = run_record(guest, limits=limits, observers=observers, output_dir=directory, **of_job)
     last = record.tasks[0].last
     assert last is not None, record
     return last

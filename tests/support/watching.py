@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from procstop.events import AttemptMoved, AttemptOver, AttemptStarted, Event, Output
+from procstop.events import AttemptCompiling, AttemptMoved, AttemptOver, AttemptStarted, Event, Notice, Output
 from support.places import WAIT_S, below
 
 
@@ -53,6 +53,25 @@ class Watcher:
         """Return the workers' pids."""
         with self._changed:
             return [event.pid for event in self.events if isinstance(event, AttemptStarted)]
+
+    def compilers(self) -> list[int]:
+        """Return the compilers' pids, one for each attempt that waited."""
+        with self._changed:
+            return [event.pid for event in self.events if isinstance(event, AttemptCompiling)]
+
+    def wait_for_compilers(self, count: int = 1) -> list[int]:
+        """Wait until so many attempts wait for a compiler; return its pid for each."""
+        self.wait_until(lambda events: sum(isinstance(event, AttemptCompiling) for event in events) >= count)
+        return self.compilers()
+
+    def notices(self) -> list[str]:
+        """Return the lines for the user."""
+        with self._changed:
+            return [event.text for event in self.events if isinstance(event, Notice)]
+
+    def wait_for_notice(self, text: str) -> None:
+        """Wait until a line for the user holds a text."""
+        self.wait_until(lambda events: any(isinstance(event, Notice) and text in event.text for event in events))
 
     def most_side_by_side(self) -> int:
         """Return how many attempts ran at once, at most."""
@@ -108,13 +127,71 @@ def processes_marked(text: str) -> list[int]:
 
 
 def process_state(pid: int) -> str:
-    """Return the letter that /proc has for a process's state: R, S, T, Z, ..."""
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(") ")[2][0]
+    """Return the letter that /proc has for a process's state: R, S, T, Z, ...; X for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def workers(pid: int) -> list[int]:
+    """Return the pids of a process's living workers: their name tells them from fork servers and compilers."""
+    return _named("procstop-worker", pid)
+
+
+def fork_servers(pid: int) -> list[int]:
+    """Return the pids of a process's living fork servers."""
+    return _named("procstop-forkserver", pid)
+
+
+def compilers(pid: int) -> list[int]:
+    """Return the pids of a process's living compilers."""
+    return _named("procstop-compiler", pid)
+
+
+def guardians(pid: int) -> list[int]:
+    """Return the pids of a process's living guardians, those that have only just been started too."""
+    return [child for child in _below(pid) if _is_guardian(child) and not is_gone(child)]
+
+
+def guardian(pid: int) -> int:
+    """Return the pid of a process's only guardian, once it listens."""
+
+    def listens() -> bool:
+        found = guardians(pid)
+        return len(found) == 1 and _name(found[0]) == "procstop-guardian"[:15] and process_state(found[0]) == "S"
+
+    wait_until(listens, "there is a guardian")
+    (found,) = guardians(pid)
+    return found
+
+
+def _is_guardian(pid: int) -> bool:
+    try:
+        return any("from guardian import" in part for part in psutil.Process(pid).cmdline())
+    except (psutil.Error, IndexError):
+        return False
+
+
+def _named(name: str, pid: int) -> list[int]:
+    # The kernel keeps 15 bytes of a name.
+    return [child for child in children(pid) if _name(child) == name[:15] and not is_gone(child)]
+
+
+def _name(pid: int) -> str | None:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def children(pid: int) -> list[int]:
-    """Return the pids of a process's living descendants."""
+    """Return the pids of a process's living descendants, its guardians left out."""
+    return [child for child in _below(pid) if not _is_guardian(child)]
+
+
+def _below(pid: int) -> list[int]:
     try:
         return [child.pid for child in below(pid)]
     except psutil.NoSuchProcess:

@@ -13,7 +13,7 @@ import psutil
 from support.command import attempt
 from support.guests import Guests
 from support.terminal import INTERRUPT, SUSPEND, Terminal
-from support.watching import children, process_state, wait_until
+from support.watching import process_state, wait_until, workers
 
 TIME_LIMIT_S = 2.0
 
@@ -23,7 +23,7 @@ def test_suspended_run_stands_still_and_goes_on(engine: str, guests: Guests, tmp
     arguments = ("run", guests["spins"], "--engine", engine, f"--set=limits.time={TIME_LIMIT_S}s")
     with Terminal(tmp_path, *arguments, "--report", "report.json") as terminal:
         terminal.wait_until_running()
-        (worker,) = children(terminal.pid)
+        (worker,) = workers(terminal.pid)
         terminal.type(SUSPEND)
         terminal.wait_until_told(f"stopped {int(signal.SIGTSTP)}")
         assert process_state(terminal.pid) == "T"

@@ -21,10 +21,12 @@ from procstop.jobfile.schema import (
     SetTable,
     StopTable,
     TaskTable,
+    TaskWorkersTable,
+    WorkersTable,
 )
 from procstop.jobfile.units import format_duration, format_size
 from procstop.jobfile.values import FUNCTIONS
-from procstop.model import ENGINES, Job, Limits, OnInterrupt, Outcome, StopPolicy, Task
+from procstop.model import ENGINES, Job, Limits, OnInterrupt, Outcome, StopPolicy, Task, Workers
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -36,7 +38,8 @@ def fields(model: Any) -> set[str]:
 def test_keys_of_the_job_file_are_the_fields_of_the_model() -> None:
     assert set(StopTable.model_fields) == fields(StopPolicy)
     assert set(LimitsTable.model_fields) == fields(Limits)
-    assert set(TaskTable.model_fields) - {"each"} == fields(Task) - {"group"}
+    assert set(WorkersTable.model_fields) == fields(Workers)
+    assert set(TaskTable.model_fields) - {"each", "workers"} == fields(Task) - {"group", *TaskWorkersTable.model_fields}
     assert {key.replace("task", "tasks") for key in JobTable.model_fields} == fields(Job) - {"source"}
     assert set(ConfigTable.model_fields) == fields(Job) - {"name", "tasks", "source"}
 
@@ -57,12 +60,17 @@ def test_defaults_file_holds_every_default_of_the_model() -> None:
     stop, limits = StopPolicy(), Limits()
     expected = {field: format_duration(getattr(stop, field)) for field in fields(StopPolicy)}
     assert limits.start is not None
-    assert limits.output is not None
+    assert limits.output is not None and limits.compile_memory is not None
     expected |= {"start": format_duration(limits.start), "time": "none", "output": format_size(limits.output)}
+    expected |= {"compile_memory": format_size(limits.compile_memory)}
+    expected |= dict.fromkeys(("cpu", "stall", "memory", "open_files", "file_size"), "none")
+    expected |= {"require": "full", "sandbox": "true"}
+    expected |= {"spawn": Workers().spawn.value, "reuse": str(Workers().reuse), "cache": "true"}
     expected |= {"on_interrupt": OnInterrupt().kind.value, "concurrency": "4"}
     assert written == expected
     commented_out = set(re.findall(r"^# (\w+) = ", defaults_text(), flags=re.MULTILINE))
-    assert commented_out == {"concurrency", "time"}
+    limits_unset = {"time", "cpu", "stall", "memory", "open_files", "file_size"}
+    assert commented_out == {"concurrency", "require"} | limits_unset
 
 
 def test_defaults_file_changes_nothing_as_a_configuration_file(tmp_path: Path) -> None:

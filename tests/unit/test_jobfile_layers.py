@@ -8,7 +8,7 @@ import pytest
 
 from procstop.errors import JobFileError
 from procstop.jobfile import load_job, single_job, user_config_file
-from procstop.model import Job, Limits, StopPolicy
+from procstop.model import Job, Limits, Spawn, StopPolicy, Workers
 
 TASK = '[[task]]\nname = "a"\nmodule = "add.wat"\n'
 
@@ -73,6 +73,25 @@ def test_none_lifts_a_limit_that_an_earlier_layer_sets(user_file: Path) -> None:
     assert load(TASK, "limits.time=none").limits.time is None
 
 
+def test_workers_are_settled_by_the_job_and_their_reuse_by_the_task(user_file: Path) -> None:
+    assert load(TASK).workers == Workers()
+    user_file.write_text('[workers]\nspawn = "fresh"\nreuse = 2\ncache = false')
+    job = load("[workers]\nreuse = 3\n" + TASK + "workers.reuse = 500\n" + TASK.replace('"a"', '"b"'))
+    assert job.workers == Workers(Spawn.FRESH, 3, cache=False)
+    assert [task.reuse for task in job.tasks] == [500, 3]
+    job = load(TASK + "workers = { reuse = 500 }", "workers.reuse=7", "workers.cache=true", "workers.spawn=server")
+    assert job.workers == Workers(reuse=7)
+    assert job.tasks[0].reuse == 7
+
+
+def test_memory_of_a_compiler_is_a_limit_like_any_other(user_file: Path) -> None:
+    user_file.write_text('[limits]\ncompile_memory = "1GiB"')
+    job = load(TASK + 'limits.compile_memory = "none"')
+    assert job.limits == Limits(compile_memory=1 << 30)
+    assert job.tasks[0].limits == Limits(compile_memory=None)
+    assert load(TASK, "limits.compile_memory=64MiB").limits == Limits(compile_memory=64 << 20)
+
+
 def test_user_file_can_be_left_out(user_file: Path) -> None:
     user_file.write_text("concurrency = 7")
     assert load(TASK).concurrency == 7
@@ -120,16 +139,23 @@ def test_set_reaches_job_and_tasks() -> None:
         ("limits.time=", '--set limits.time: not a duration, got ""; write a number and a unit'),
         ("limits.time", "--set limits.time: needs a value, as in --set limits.time=VALUE"),
         ("limits.output=1M", '--set limits.output: not a size, got "1M"; write "1MB"'),
-        (
-            "limits.memory=1MiB",
-            "--set limits.memory: not enforced by this version of procstop; leave it out (start, time and output are)",
-        ),
+        ("limits.fuel=1", "--set limits.fuel: not enforced by this version of procstop; leave it out "),
+        ("limits.open_files=many", '--set limits.open_files: must be a whole number, got "many"'),
+        ("containment.sandbox=no", "--set containment.sandbox: must be true or false"),
+        ("containment.require=all", '--set containment.require: must be "full", "basic" or "none", got "all"'),
         ("stop.kill_wait=0s", '--set stop.kill_wait: must be above 0, got "0s"'),
         ("concurrency=many", '--set concurrency: must be a whole number, got "many"'),
         ("concurrency=0", "--set concurrency: must be a whole number of at least 1, got 0"),
         ("engine=v8", '--set engine: must be "auto", "wasmer" or "wasmtime", got "v8"'),
         ("strategy=next-n", '--set strategy: must be "finish-current", "ignore" or a number, '),
         ("name=x", "--set name: unknown key"),
+        ("workers=4", '--set workers: unknown key; did you mean "concurrency"?'),
+        ("reuse=4", '--set reuse: unknown key; did you mean "workers.reuse"?'),
+        ("workers.reuse=0", "--set workers.reuse: must be a whole number of at least 1, got 0"),
+        ("workers.reuse=many", '--set workers.reuse: must be a whole number, got "many"'),
+        ("workers.cache=no", '--set workers.cache: must be true or false, got "no"'),
+        ("workers.spawn=forked", '--set workers.spawn: must be "server" or "fresh", got "forked"'),
+        ("limits.compile_memory=4", '--set limits.compile_memory: a size needs a unit, got "4"; write "4MiB"'),
         ("", "--set: needs a key and a value, as in --set limits.time=5s"),
         ("\udcff\x1b=1", "--set \\udcff\\u001b: unknown key"),
         ("engine=\udcff", '--set engine: must be "auto", "wasmer" or "wasmtime", got "\\udcff"'),

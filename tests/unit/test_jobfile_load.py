@@ -9,7 +9,7 @@ import pytest
 
 from procstop.errors import JobFileError
 from procstop.jobfile import load_job, single_job
-from procstop.model import Dir, Job, Limits, Outcome, Stdin, StopPolicy, Strategy, StrategyKind, Task
+from procstop.model import Dir, Job, Limits, Outcome, Spawn, Stdin, StopPolicy, Strategy, StrategyKind, Task, Workers
 
 
 @pytest.fixture
@@ -54,6 +54,12 @@ kill_wait = "3s"
 start = "30s"
 time = "10s"
 output = "10MiB"
+compile_memory = "1GiB"
+
+[workers]
+spawn = "fresh"
+reuse = 20
+cache = false
 
 [[task]]
 name = "other"
@@ -74,6 +80,7 @@ imports = { "env.early_exit" = "exit" }
 host = "hostfuncs.py"
 needs = ["other"]
 limits = { time = "1m" }
+workers = { reuse = 500 }
 stop = { preempt = "0s" }
 retries = 2
 expect = ["completed", "exited"]
@@ -83,12 +90,12 @@ expect = ["completed", "exited"]
 def test_every_key_reaches_the_job(folder: Path) -> None:
     job = load(folder, EVERYTHING)
     stop = StopPolicy(interrupt=2.0, preempt=0.5, terminate=1.0, kill_wait=3.0)
-    limits = Limits(start=30.0, time=10.0, output=10 * 1024 * 1024)
+    limits = Limits(start=30.0, time=10.0, output=10 * 1024 * 1024, compile_memory=1 << 30)
     assert (job.name, job.concurrency, job.source) == ("thumbs", 2, str(folder / "thumbs.toml"))
     assert (job.on_interrupt.kind.value, job.on_interrupt.n) == ("next", 3)
-    assert (job.stop, job.limits) == (stop, limits)
+    assert (job.stop, job.limits, job.workers) == (stop, limits, Workers(Spawn.FRESH, 20, cache=False))
     assert job.tasks == (
-        Task("other", str(folder / "add.wat"), limits=limits, stop=stop),
+        Task("other", str(folder / "add.wat"), limits=limits, stop=stop, reuse=20),
         Task(
             name="add",
             module=str(folder / "add.wat"),
@@ -103,17 +110,18 @@ def test_every_key_reaches_the_job(folder: Path) -> None:
             imports={"env.early_exit": "exit"},
             host=str(folder / "hostfuncs.py"),
             needs=("other",),
-            limits=Limits(start=30.0, time=60.0, output=10 * 1024 * 1024),
+            limits=Limits(start=30.0, time=60.0, output=10 * 1024 * 1024, compile_memory=1 << 30),
             stop=StopPolicy(interrupt=2.0, preempt=0.0, terminate=1.0, kill_wait=3.0),
             retries=2,
             expect=(Outcome.COMPLETED, Outcome.EXITED),
+            reuse=500,
         ),
     )
 
 
 def test_what_is_left_out_is_the_models_default(folder: Path) -> None:
     job = load(folder, '[[task]]\nname = "add"\nmodule = "add.wat"\n')
-    only = Task("add", str(folder / "add.wat"), limits=Limits(), stop=StopPolicy())
+    only = Task("add", str(folder / "add.wat"), limits=Limits(), stop=StopPolicy(), reuse=1)
     assert job == Job("thumbs", (only,), source=str(folder / "thumbs.toml"))
 
 
@@ -299,6 +307,7 @@ def test_single_module_is_a_job_of_one_task(folder: Path) -> None:
         limits=limits,
         stop=StopPolicy(),
         retries=1,
+        reuse=1,
     )
     assert job == Job("add", (only,), limits=limits)
 

@@ -121,7 +121,7 @@ def test_any_bytes_are_a_job_or_are_explained(folder: str, content: bytes) -> No
 )
 def test_any_set_option_is_a_setting_or_is_explained(override: str) -> None:
     layer, problems = set_layer([override])
-    assert bool(problems) != bool(layer.plain or layer.stop or layer.limits)
+    assert bool(problems) != bool(layer.plain or layer.stop or layer.limits or layer.workers)
     assert all(problem.startswith("--set") and problem.isprintable() for problem in problems)
 
 

@@ -18,17 +18,18 @@ PACKAGE = Path(__file__).parents[2] / "procstop"
 
 LAYERS = [
     # From the lowest up. In one layer nobody imports another, unless it is said below.
-    {"errors", "linux", "platforms"},
+    {"errors", "linux", "places", "platforms"},
     {"model"},
     {"records"},
-    {"module", "opcodes"},
+    {"folding", "module", "opcodes"},
     {"wasi"},
-    {"lifecycle", "schedule", "messages", "linking", "events", "arguments"},
-    {"jobfile", "process", "containment", "stopping", "engines", "reporting"},
+    {"cache", "lifecycle", "schedule", "messages", "linking", "events", "arguments"},
+    {"jobfile", "process", "containment", "sandbox", "stopping", "engines", "reporting"},
     {"hosting"},
     {"supervisor", "worker"},
-    {"preflight"},
+    {"preflight", "forkserver", "compiler", "guardian"},
     {"api"},
+    {"selftest"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,7 +39,10 @@ SIBLINGS = {("platforms", "errors"), ("module", "opcodes"), ("engines", "stoppin
 WASI_OUTSIDE = {"procstop.wasi.signatures": {"procstop.module"}}
 """All that WASI takes from the rest: it could be a package of its own."""
 
-PURE = ["lifecycle", "schedule", "messages", "linking", "arguments", "events", "records", "model", "module", "opcodes"]
+PURE = [
+    "lifecycle", "schedule", "messages", "linking", "arguments", "events", "records", "folding", "model", "module",
+    "opcodes",
+]  # fmt: skip
 IMPURE = {
     "_thread", "asyncio", "concurrent", "ctypes", "datetime", "fcntl", "importlib", "io", "logging", "multiprocessing",
     "os", "pathlib", "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess",
@@ -48,7 +52,7 @@ MAY = {"lifecycle": {"signal"}}
 """A verdict compares signal numbers; it sends none."""
 
 ENGINE_PACKAGES = {"wasmer", "wasmer_compiler_cranelift", "wasmtime"}
-SUPERVISOR_SIDE = ("supervisor", "preflight", "api", "cli", "jobfile", "reporting", "process")
+SUPERVISOR_SIDE = ("supervisor", "preflight", "api", "selftest", "cli", "jobfile", "reporting", "process")
 
 
 @cache
@@ -190,10 +194,18 @@ def test_pure_module_takes_only_numbers_from_signal() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "signal"
     }
-    assert used <= {"SIGKILL", "SIGTERM"}
+    assert used <= {"SIGKILL", "SIGTERM", "SIGXCPU"}
 
 
-WORKER_SIDE = ["procstop.worker", "procstop.engines.wasmer", "procstop.engines.wasmtime", "procstop.engines.probe"]
+WORKER_SIDE = [
+    "procstop.worker",
+    "procstop.forkserver",
+    "procstop.compiler",
+    "procstop.guardian",
+    "procstop.engines.wasmer",
+    "procstop.engines.wasmtime",
+    "procstop.engines.probe",
+]
 
 
 @pytest.mark.parametrize("entry", WORKER_SIDE)
@@ -226,7 +238,7 @@ def test_supervisor_side_never_loads_an_engine(name: str) -> None:
     reached = together([name, *imports(name)])
     assert not {"procstop.engines.wasmer", "procstop.engines.wasmtime", "procstop.engines.probe"} & reached
     assert not third_party(reached - set(of("engines"))) & ENGINE_PACKAGES
-    assert "procstop.worker" not in reached
+    assert not {"procstop.worker", "procstop.forkserver", "procstop.compiler", "procstop.guardian"} & reached
     # `engines.load` is the one way to an engine.
     assert "procstop.engines" not in imports(name)
 
@@ -241,7 +253,7 @@ def test_third_party_packages_stay_where_they_belong() -> None:
         "pydantic": {"jobfile"},
         "pydantic_core": {"jobfile"},
         "tomli": {"jobfile"},
-        "platformdirs": {"jobfile"},
+        "platformdirs": {"jobfile", "places"},
         "rich": {"reporting", "cli"},
         "typer": {"cli"},
         "click": {"cli"},

@@ -16,6 +16,7 @@ from procstop.lifecycle import (
     Attempt,
     Deadline,
     Event,
+    Freed,
     Gone,
     IllegalEvent,
     Ready,
@@ -33,7 +34,7 @@ GRACES = StopPolicy(interrupt=2.0, preempt=3.0, terminate=5.0, kill_wait=7.0)
 LIMITS = Limits(start=11.0, time=13.0)
 ABLE = Abilities(interrupt=True, preempt=True)
 FIRST = Attempt(GRACES, LIMITS, ABLE)
-EVENT_TYPES = (Spawned, SpawnFailed, Ready, Reported, Stop, Deadline, Gone)
+EVENT_TYPES = (Spawned, SpawnFailed, Ready, Reported, Stop, Deadline, Gone, Freed)
 USER = Stop(Reason.USER)
 DONE = Reported(Report(Outcome.COMPLETED))
 EXIT_0 = ("exit", 0)
@@ -89,6 +90,7 @@ def reported(outcome: Outcome) -> Reported:
         (State.STARTING, Stop(Reason.USER, Rung.KILL), State.KILLING, (Action.KILL,)),
         (State.STARTING, Deadline(), State.TERMINATING, (Action.TERMINATE,)),
         (State.STARTING, Gone(EXIT_0, 0), State.OVER, ()),
+        (State.STARTING, SpawnFailed("no"), State.OVER, ()),
         (State.RUNNING, DONE, State.EXITING, ()),
         (State.RUNNING, USER, State.INTERRUPTING, (Action.INTERRUPT,)),
         (State.RUNNING, Stop(Reason.USER, Rung.PREEMPT), State.PREEMPTING, (Action.PREEMPT,)),
@@ -117,6 +119,7 @@ def reported(outcome: Outcome) -> Reported:
         (State.EXITING, Stop(Reason.USER, Rung.TERMINATE), State.TERMINATING, (Action.TERMINATE,)),
         (State.EXITING, Stop(Reason.USER, Rung.KILL), State.KILLING, (Action.KILL,)),
         (State.EXITING, Gone(EXIT_0, 0), State.OVER, ()),
+        (State.EXITING, Freed(), State.OVER, ()),
         (State.TERMINATING, DONE, State.TERMINATING, ()),
         (State.TERMINATING, Deadline(), State.KILLING, (Action.KILL,)),
         (State.TERMINATING, USER, State.TERMINATING, ()),
@@ -141,15 +144,15 @@ def test_each_event_leads_where_the_design_says(
 
 
 ILLEGAL = {
-    State.PENDING: {Ready, Reported, Deadline, Gone},
-    State.STARTING: {Spawned, SpawnFailed},
-    State.RUNNING: {Spawned, SpawnFailed, Ready},
-    State.INTERRUPTING: {Spawned, SpawnFailed, Ready},
-    State.PREEMPTING: {Spawned, SpawnFailed, Ready},
+    State.PENDING: {Ready, Reported, Deadline, Gone, Freed},
+    State.STARTING: {Spawned, Freed},
+    State.RUNNING: {Spawned, SpawnFailed, Ready, Freed},
+    State.INTERRUPTING: {Spawned, SpawnFailed, Ready, Freed},
+    State.PREEMPTING: {Spawned, SpawnFailed, Ready, Freed},
     State.EXITING: {Spawned, SpawnFailed, Ready, Reported},
-    State.TERMINATING: {Spawned, SpawnFailed},
-    State.KILLING: {Spawned, SpawnFailed},
-    State.OVER: {Spawned, SpawnFailed, Ready, Reported, Gone},
+    State.TERMINATING: {Spawned, SpawnFailed, Freed},
+    State.KILLING: {Spawned, SpawnFailed, Freed},
+    State.OVER: {Spawned, SpawnFailed, Ready, Reported, Gone, Freed},
 }
 SAMPLES: dict[type, Event] = {
     Spawned: Spawned(),
@@ -159,6 +162,7 @@ SAMPLES: dict[type, Event] = {
     Stop: USER,
     Deadline: Deadline(),
     Gone: Gone(EXIT_0, 0.0),
+    Freed: Freed(),
 }
 
 
@@ -192,6 +196,18 @@ def test_running_without_a_time_limit_has_no_deadline() -> None:
     assert in_state(State.RUNNING, Attempt(limits=Limits(time=None))).deadline is None
 
 
+@pytest.mark.parametrize("outcome", [Outcome.TRAPPED, Outcome.EXITED, Outcome.HOST_ERROR, Outcome.REJECTED])
+def test_worker_is_free_only_after_its_guest_returned(outcome: Outcome) -> None:
+    with pytest.raises(IllegalEvent, match="free without having returned"):
+        step(play(reported(outcome), attempt=in_state(State.RUNNING)), Freed(), 1.0)
+
+
+def test_worker_is_not_free_after_a_stop() -> None:
+    asked = play(reported(Outcome.COMPLETED), attempt=in_state(State.INTERRUPTING))
+    with pytest.raises(IllegalEvent, match="free without having returned"):
+        step(asked, Freed(), 1.0)
+
+
 @pytest.mark.parametrize("state", [one for one in State if one not in (State.PENDING, State.OVER)])
 def test_deadline_that_has_not_come_is_illegal(state: State) -> None:
     before = in_state(state)
@@ -220,6 +236,7 @@ VARIANTS: dict[type, list[Event]] = {
     Stop: [Stop(reason, rung) for reason in (Reason.USER, Reason.OUTPUT_LIMIT) for rung in Rung],
     Deadline: [Deadline()],
     Gone: [Gone(EXIT_0, 0.0), Gone(("signal", 9), 0.0)],
+    Freed: [Freed()],
 }
 
 

@@ -18,6 +18,7 @@ from procstop.lifecycle import (
     Attempt,
     Deadline,
     Event,
+    Freed,
     Gone,
     IllegalEvent,
     Ready,
@@ -58,6 +59,7 @@ events = st.one_of(
     stops,
     st.just(Deadline()),
     st.builds(Gone, waits, st.floats(-1, 1000)),
+    st.just(Freed()),
 )
 # Sequences with a chance of getting far: an end is rare, and deadlines are mostly waited for.
 steps = st.lists(st.tuples(events, st.sampled_from(["soon", "at the deadline", "after it"])), max_size=25)

@@ -15,20 +15,36 @@ from procstop.messages import (
     MAX_MESSAGE,
     MAX_TEXT,
     MAX_VALUES,
+    Assign,
     Beat,
+    Compiled,
     Decoder,
     Final,
+    ForkAnswer,
+    ForkRequest,
+    Guarded,
     Interrupt,
     Message,
     Order,
     ProtocolError,
     Ready,
+    Start,
     cut_text,
     decode,
+    decode_answer,
+    decode_compiled,
     decode_order,
+    decode_request,
+    decode_start,
     encode,
+    encode_answer,
+    encode_compiled,
     encode_order,
+    encode_request,
+    encode_start,
     encode_value,
+    join_request,
+    split_request,
 )
 from procstop.model import Outcome
 from procstop.records import Report, StoppingPoints
@@ -44,8 +60,10 @@ FULL = Report(
 )
 MESSAGES = [
     Interrupt("a"),
-    Ready("run-1"),
-    Ready("run-1", False),
+    Guarded("run-1", 4127),
+    Ready("run-1", 4127),
+    Guarded("run-1", 4127, "why"),
+    Ready("run-1", 4127, False),
     Beat("a", 0),
     Beat("a", 2**63 - 1, -(2**63), 2**63 - 1),
     Final("a", Report(Outcome.TRAPPED)),
@@ -174,7 +192,7 @@ WRONG_COUNTS = [-1, 2**63, 1.0, "1", True, [], {}]
 @pytest.mark.parametrize(
     ("message", "key", "values"),
     [
-        (Ready("a"), "interruptible", [None, 0, 1, "true"]),
+        (Ready("a", 4127), "interruptible", [None, 0, 1, "true"]),
         (Beat("a", 1), "passed", [None, *WRONG_COUNTS]),
         (Beat("a", 1), "done", [2**63, -(2**63) - 1, 1.0, "1", True, []]),
         (Beat("a", 1), "total", [2**63, -(2**63) - 1, 1.0, "1", False, {}]),
@@ -281,27 +299,97 @@ def test_short_text_is_not_cut() -> None:
 # Orders.
 
 
+ORDER = Order(
+    engine="wasmer",
+    module_name="add.wasm",
+    call="run",
+    env={"LANG": "C", "odd": "\udcff"},
+    dirs=[("/data", "/host/data", False), ("/out", "/host/out", True)],
+    bindings={"env.early_exit": "exit"},
+    host="/host/hostfuncs.py",
+    host_functions={"env.f": "module:f"},
+    main_path="/host/main.py",
+    strategy="next-n",
+    strategy_n=3,
+    check_every=7,
+    sys_path=["/site"],
+    module_digest="ab" * 32,
+    hosts=500,
+)
+ARGS = (1, 2.5, "9007199254740993", "nan", "b\udcff.txt")
+
+
 def test_order_comes_out_as_it_went_in() -> None:
-    order = Order(
-        attempt="a-1",
-        engine="wasmer",
-        module_name="add.wasm",
-        call="run",
-        args=[1, 2.5, "9007199254740993", "nan"],
-        env={"LANG": "C", "odd": "\udcff"},
-        dirs=[("/data", "/host/data", False), ("/out", "/host/out", True)],
-        bindings={"env.early_exit": "exit"},
-        host="/host/hostfuncs.py",
-        host_functions={"env.f": "module:f"},
-        main_path="/host/main.py",
-        strategy="next-n",
-        strategy_n=3,
-        check_every=7,
-        sys_path=["/site"],
-    )
-    assert decode_order(encode_order(order)) == order
-    smallest = Order("a", "wasmer", "m", "_start")
+    assert decode_order(encode_order(ORDER)) == ORDER
+    smallest = Order("wasmer", "m", "_start")
     assert decode_order(encode_order(smallest)) == smallest
+
+
+def test_start_comes_out_as_it_went_in() -> None:
+    start = Start(ORDER, "a-1", ARGS, "wasmer-1")
+    assert decode_start(encode_start(start)) == start
+
+
+def test_request_comes_out_as_it_went_in_whole_or_with_a_file() -> None:
+    request = ForkRequest(7, 1, encode_order(ORDER).decode(), "wasmer-1", "a-1", ARGS)
+    assert decode_request(encode_request(request)) == request
+    assert split_request(request, 64 * 1024) == (request, None)
+    short, file = split_request(request, 500)
+    assert file is not None and len(encode_request(short)) <= 500 and short.filed
+    joined = join_request(decode_request(encode_request(short)), file)
+    assert (joined.order, joined.args, joined.attempt) == (request.order, request.args, request.attempt)
+
+
+def test_assigned_arguments_come_out_as_they_went_in() -> None:
+    (message,) = Decoder().feed(encode(Assign("a-1", ARGS, stdin=True)))
+    assert message == Assign("a-1", ARGS, stdin=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[",
+        b"[1]",
+        b"{}",
+        b"[1, 2, 3, 4]",
+        b"[1, 2, 3, 4, 5]",
+        b'["1", 2, null, false, false]',
+        b"[1, 1, null, false, false]",
+        b"[1, -5, null, false, false]",
+        b"[1, 5, null, 0, false]",
+        b"[1, 5, null, false, 0]",
+    ],
+)
+def test_answer_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_answer(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"{}", b"[true, null]", b"[1, null, null]", b"[true, 1, null]", b"[true, null, {}]", b"[" * 60_000],
+)
+def test_word_of_a_compiler_that_makes_no_sense_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_compiled(data)
+
+
+def test_word_of_a_compiler_comes_out_as_it_went_in_but_no_longer() -> None:
+    for compiled in (Compiled(stored=True), Compiled(note="full"), Compiled(error="no module")):
+        assert decode_compiled(encode_compiled(compiled)) == compiled
+    long = decode_compiled(encode_compiled(Compiled(error="x" * 30_000)))
+    assert len(long.error or "") < 10_000
+
+
+def test_answer_comes_out_as_it_went_in() -> None:
+    answers = (
+        ForkAnswer(0, 4127),
+        ForkAnswer(3, None, "no more processes", short=True),
+        ForkAnswer(4, None, "spoilt", spoilt=True),
+    )
+    for answer in answers:
+        assert decode_answer(encode_answer(answer)) == answer
 
 
 # Anything at all.
@@ -329,7 +417,8 @@ ids = st.text(min_size=1, max_size=40)
 i64 = st.none() | st.integers(-(2**63), 2**63 - 1)
 messages = st.one_of(
     st.builds(Interrupt, ids),
-    st.builds(Ready, ids, st.booleans()),
+    st.builds(Guarded, ids, st.integers(2, 2**31 - 1)),
+    st.builds(Ready, ids, st.integers(2, 2**31 - 1), st.booleans()),
     st.builds(Beat, ids, st.integers(0, 2**63 - 1), i64, i64),
     st.builds(Final, ids, reports),
 )
@@ -429,3 +518,15 @@ def test_number_that_should_have_come_as_a_text_is_refused(value: str) -> None:
     body = json.dumps(body_of(Final("a", Report(Outcome.COMPLETED, values=("HERE",)))))
     with pytest.raises(ProtocolError):
         decode(body.replace('"HERE"', value).encode())
+
+
+@pytest.mark.parametrize("wrong", [frame(b"garbage"), struct.pack(">I", MAX_MESSAGE + 1)], ids=["body", "length"])
+def test_nothing_is_believed_or_kept_after_the_first_thing_that_is_wrong(wrong: bytes) -> None:
+    decoder = Decoder()
+    with pytest.raises(ProtocolError) as first:
+        list(decoder.feed(wrong + encode(MESSAGES[-1])))
+    for _ in range(3):
+        with pytest.raises(ProtocolError) as later:
+            list(decoder.feed(encode(MESSAGES[-1])))
+        assert str(later.value) == str(first.value)
+        assert decoder.pending == 0

@@ -33,7 +33,7 @@ class FakeProcess:
 
 
 def worker(pid: int, **more: Any) -> Worker:
-    return Worker(pid, "token-1", -1, -1, -1, -1, None, FakePopen(), **more)  # type: ignore[arg-type]
+    return Worker(pid, None, FakePopen(), "token-1", -1, -1, -1, -1, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_child_starts_without_site_packages_and_finds_this_package() -> None:
     command = python_command("worker")
     assert {"-I", "-S"} <= set(command[1:-1]) and command[-2] == "-c"
     assert repr(PACKAGE_ROOT) in command[-1] and "from procstop.worker import main" in command[-1]
-    assert os.path.isfile(os.path.join(PACKAGE_ROOT, "procstop", "worker.py"))
+    assert os.path.isfile(os.path.join(PACKAGE_ROOT, "procstop", "worker", "__init__.py"))
     compile(command[-1], "boot", "exec")
 
 

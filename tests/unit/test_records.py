@@ -42,6 +42,16 @@ def test_tasks_of_a_run_are_found_by_name() -> None:
         run(GOOD)["other"]
 
 
+def test_first_of_two_tasks_of_one_name_is_found() -> None:
+    assert run(GOOD, TaskRecord("good", False, Outcome.LOST))["good"] is GOOD
+
+
+def test_run_that_was_asked_by_name_is_still_equal_and_goes_through_a_pickle() -> None:
+    asked = run(GOOD, NEVER)
+    assert asked["good"] is GOOD
+    assert asked == run(GOOD, NEVER) == pickle.loads(pickle.dumps(asked))
+
+
 def test_output_stays_out_of_what_is_printed() -> None:
     assert "secret" not in repr(StreamRecord(6, tail=b"secret"))
 
@@ -60,7 +70,8 @@ def test_phases_are_those_of_the_report() -> None:
 
 def test_what_a_worker_reports_is_what_a_record_keeps() -> None:
     kept = {field.name for field in dataclasses.fields(AttemptRecord)}
-    assert {field.name for field in dataclasses.fields(Report)} <= kept
+    # A memory limit is kept as the reason.
+    assert {field.name for field in dataclasses.fields(Report)} - {"out_of_memory"} <= kept
 
 
 def test_record_goes_through_a_pickle_unchanged() -> None:

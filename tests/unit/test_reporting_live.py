@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from procstop.events import (
+    AttemptCompiling,
     AttemptMoved,
     AttemptOver,
     AttemptProgress,
@@ -113,6 +114,16 @@ def test_an_attempt_without_a_limit_shows_its_time() -> None:
     assert scene.later(125).lines()[0] == "add  running  2 min 5 s  0 stopping points"
 
 
+def test_an_attempt_is_compiling_until_it_has_a_worker() -> None:
+    scene = Scene(RunStarted("01J", JOB, 2), AttemptCompiling("add", 1, 99, "wasmer")).later(12)
+    assert scene.lines() == [
+        "add  compiling 12.0 s  0 stopping points",
+        "3 tasks: 0 done, 1 running, 2 waiting",
+    ]
+    scene.take(AttemptStarted("add", 1, 1, "wasmer"))
+    assert scene.later(1).lines()[0] == "add  starting 1.0 s  0 stopping points"
+
+
 @pytest.mark.parametrize(
     ("done", "total", "text"),
     [
@@ -203,6 +214,7 @@ def test_ascii_terminals_get_ascii() -> None:
 @given(
     st.lists(
         st.one_of(
+            st.builds(AttemptCompiling, st.text(max_size=3), st.just(1), st.just(1), st.just("w")),
             st.builds(AttemptStarted, st.text(max_size=3), st.just(1), st.just(1), st.just("w")),
             st.builds(
                 AttemptMoved, st.text(max_size=3), st.just(1),

@@ -10,6 +10,7 @@ from typing import TextIO
 import pytest
 
 from procstop.events import (
+    AttemptCompiling,
     AttemptMoved,
     AttemptOver,
     AttemptProgress,
@@ -80,6 +81,19 @@ def test_a_stop_is_told_rung_by_rung() -> None:
         "spin: kill",
         "spin: killed, time_limit, after 3.51 s: it reported no stopping point",
     ]
+
+
+def test_an_attempt_that_waits_for_a_compiler_says_so_before_it_has_a_worker() -> None:
+    events = [
+        AttemptCompiling("spin", 1, 99, "wasmer"),
+        AttemptStarted("spin", 1, 4127, "wasmer"),
+        AttemptMoved("spin", 1, "starting", 120, None, None),
+    ]
+    assert told(*events)[1] == [
+        "spin: attempt 1 waits for its module to be compiled (compiler 99, wasmer)",
+        "spin: attempt 1 started (worker 4127, wasmer)",
+    ]
+    assert told(*events, quiet=True)[1] == []
 
 
 def test_an_attempt_that_left_in_time_is_not_told_of_its_rung_again() -> None:
@@ -169,6 +183,7 @@ def test_names_cannot_steer_the_terminal() -> None:
     name = "a\x1b]0;x\x07\nb"
     bad = TaskRecord(name, False, Outcome.REJECTED, (), "m\x9b")
     events: list[Event] = [
+        AttemptCompiling(name, 1, 1, "w\x1b"),
         AttemptStarted(name, 1, 1, "w\x1b"),
         Output(name, 1, "stdout", b"x\n"),
         TaskOver(bad),

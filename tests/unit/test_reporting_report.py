@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,16 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procstop.errors import JobFileError, ProcstopError
-from procstop.model import Outcome, Reason, Rung
+from procstop.folding import FoldedTasks
+from procstop.model import Level, Outcome, Reason, Rung
 from procstop.records import (
     AttemptRecord,
+    Contained,
     Phases,
     RunRecord,
     StoppingPoints,
     StreamRecord,
     TaskRecord,
 )
-from procstop.reporting.report import check_report_path, run_to_json, write_report
+from procstop.reporting.report import check_report_path, run_to_json, settle_report_path, write_report
 
 # The example of docs/report.md.
 EXAMPLE = json.loads("""
@@ -33,19 +36,22 @@ EXAMPLE = json.loads("""
  "tasks": [{"task": "add", "ok": true, "outcome": "completed", "message": null,
    "attempts": [{"number": 1, "engine": "wasmer", "engine_reason": "the first choice",
      "outcome": "completed", "reason": null, "rung": null,
-     "values": [8], "exit_code": null, "message": null, "partial": null, "pid": 4127, "wait": {"exit": 0},
+     "values": [8], "exit_code": null, "message": null, "partial": null, "pid": 4127, "worker": 1,
+     "wait": {"exit": 0},
      "stopping_points": {"passed": 0, "longest_gap_s": null, "stopped_at": null},
      "phases_s": {"start": 0.011, "run": 0.2, "interrupt": null, "preempt": null, "terminate": null,
                   "kill": null, "reap": 0.0004},
      "peak_memory_bytes": 31457280, "cpu_s": 0.19,
+     "containment": {"level": "full", "missing": [], "user": null, "allowed": []}, "tree": null,
      "stdout": {"bytes": 12, "truncated": false, "path": "..."},
      "stderr": {"bytes": 0, "truncated": false, "path": null}}]}]}
 """)
 
 ADD = AttemptRecord(
-    1, "wasmer", Outcome.COMPLETED, values=(8,), pid=4127, wait=("exit", 0),
+    1, "wasmer", Outcome.COMPLETED, values=(8,), pid=4127, worker=1, wait=("exit", 0),
     phases=Phases(start=0.0110000001, run=0.2, reap=0.0004), peak_memory_bytes=31457280, cpu_s=0.19,
     stdout=StreamRecord(12, False, "...", b"not in the report"), engine_reason="the first choice",
+    contained=Contained(Level.FULL),
 )  # fmt: skip
 
 
@@ -89,6 +95,13 @@ def test_a_task_that_never_started_says_why_and_has_no_attempts() -> None:
     ]
 
 
+def test_attempts_that_shared_a_worker_have_its_number_and_the_first_did_not_end_it() -> None:
+    first, second = (dataclasses.replace(ADD, worker=7, wait=wait) for wait in (None, ("exit", 0)))
+    tasks = [TaskRecord(name, True, Outcome.COMPLETED, (one,)) for name, one in (("a", first), ("b", second))]
+    data = [task["attempts"][0] for task in run_to_json(run(*tasks))["tasks"]]
+    assert [(one["worker"], one["wait"]) for one in data] == [(7, None), (7, {"exit": 0})]
+
+
 def test_a_stopped_attempt_has_its_reason_rung_and_signal() -> None:
     killed = AttemptRecord(
         2, "wasmtime", Outcome.KILLED, Reason.TIME_LIMIT, Rung.KILL, wait=("signal", 9),
@@ -123,19 +136,39 @@ def test_every_report_is_strict_json_in_utf_8(text: str, values: list[Any]) -> N
 # Writing it.
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 600])
+def test_a_report_is_written_task_by_task_as_it_would_be_at_once(tmp_path: Path, count: int) -> None:
+    tasks = FoldedTasks()
+    for number in range(count):
+        attempts = (ADD,) * (number % 3)
+        tasks.append(TaskRecord(f'"{number}"\n]', True, Outcome.COMPLETED, attempts, "two\nlines"))
+    record = dataclasses.replace(run(), tasks=tasks)
+    write_report(tmp_path / "x.json", record)
+    assert (tmp_path / "x.json").read_text() == json.dumps(run_to_json(record), indent=2) + "\n"
+
+
+def test_a_report_that_json_cannot_hold_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    target.write_text("old")
+    with pytest.raises(ProcstopError, match="cannot write the report"):
+        write_report(target, run_of(dataclasses.replace(ADD, cpu_s=float("nan"))))
+    assert target.read_text() == "old" and leftovers(tmp_path) == ["x.json"]
+
+
 def leftovers(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_report_is_written_with_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077], ids=oct)
+def test_a_new_report_is_the_users_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     target = tmp_path / "x.json"
-    before = os.umask(0o027)
+    before = os.umask(umask)
     try:
         write_report(target, run_of(ADD), version="0.1.0")
     finally:
         os.umask(before)
     assert json.loads(target.read_bytes()) == EXAMPLE
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert leftovers(tmp_path) == ["x.json"]
 
 
@@ -159,6 +192,38 @@ def test_a_symbolic_link_is_followed_and_stays(tmp_path: Path) -> None:
     write_report(link, run_of(ADD))
     assert link.is_symlink()
     assert leftovers(tmp_path / "real") == ["y.json"]
+
+
+def test_a_link_that_was_there_before_the_run_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "x.json"
+    link.symlink_to("real/y.json")
+    write_report(settle_report_path(link), run_of(ADD))
+    assert link.is_symlink()
+    assert leftovers(tmp_path / "real") == ["y.json"]
+
+
+@pytest.mark.parametrize("laid", ["file", "directory"])
+def test_a_link_that_was_laid_during_the_run_is_not_followed(tmp_path: Path, laid: str) -> None:
+    reports, precious = tmp_path / "reports", tmp_path / "precious"
+    reports.mkdir()
+    precious.mkdir()
+    (precious / "x.json").write_text("precious")
+    settled = settle_report_path(reports / "x.json")
+    if laid == "file":
+        (reports / "x.json").symlink_to(precious / "x.json")
+    else:
+        reports.rename(tmp_path / "away")
+        reports.symlink_to(precious)
+    with pytest.raises(ProcstopError, match="a symbolic link was laid there during the run"):
+        write_report(settled, run_of(ADD))
+    assert (precious / "x.json").read_text() == "precious"
+
+
+def test_a_path_that_cannot_be_replaced_is_settled_as_it_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name in (str(tmp_path / "fifo"), "/dev/null", "/dev/stdout", "/dev/fd/1", "a\0b"):
+        assert settle_report_path(name) == name
 
 
 def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from procstop.folding import FoldedTasks
 from procstop.model import Job, Limits, Outcome, Reason, Rung, Task
 from procstop.records import AttemptRecord, Phases, RunRecord, StoppingPoints, StreamRecord, TaskRecord
 from procstop.reporting.facts import JobFacts
@@ -141,6 +144,27 @@ def test_not_every_trouble_of_a_big_run_is_told_at_length() -> None:
     text = plain(*(TaskRecord(f"t{number}", False, Outcome.REJECTED) for number in range(1000)))
     assert text.count("not ok: ") == 21
     assert "not ok: ... and 980 more\n" in text
+
+
+@pytest.mark.parametrize("show", [plain, on_terminal])
+def test_table_of_a_big_run_has_an_end_and_what_broke_is_in_it(show: Callable[..., str]) -> None:
+    called_off = [TaskRecord(f"c{number}", False, Outcome.CANCELLED) for number in range(1000)]
+    broke = [TaskRecord(f"b{number}", False, Outcome.REJECTED) for number in range(3)]
+    lines = [line.strip() for line in show(*called_off, *broke).splitlines()]
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("task ")) :]
+    rows = [line.split()[0] for line in table if line[:1] in ("b", "c")]
+    assert rows == [*(f"c{number}" for number in range(97)), "b0", "b1", "b2"]
+    assert "... and 903 more; see --report" in table
+
+
+def test_table_of_folded_records_is_the_same() -> None:
+    tasks = [SPIN if number % 7 == 0 else ADD for number in range(700)]
+    folded = FoldedTasks()
+    for task in tasks:
+        folded.append(task)
+    record = dataclasses.replace(run(), tasks=folded)
+    assert plain_summary(record, JobFacts(JOB)) == plain(*tasks)
+    assert plain_summary(record, JobFacts(JOB), quiet=True) == plain(*tasks, quiet=True)
 
 
 def test_counts_say_who_stopped_the_run() -> None:

@@ -115,4 +115,4 @@ def test_what_a_guest_writes_without_end_is_not_held_back(chunks: list[bytes]) -
     cutter = LineCutter()
     for chunk in chunks:
         assert all(len(line) <= MAX_LINE * 4 for line in cutter.feed("t", "stdout", chunk))
-        assert all(len(state.pending) < MAX_LINE for state in cutter._streams.values())
+        assert all(len(state.pending) < MAX_LINE for streams in cutter._streams.values() for state in streams.values())

@@ -81,6 +81,48 @@ def test_task_that_needs_two_failures_is_cancelled_once() -> None:
     assert schedule.over
 
 
+def test_dependents_are_cancelled_in_the_order_of_the_job_each_level_after_the_one_before() -> None:
+    schedule = Schedule({"d": ["c"], "z": ["a"], "c": ["a", "a"], "a": [], "b": ["a", "c"], "e": ["z"]}, 1)
+    schedule.next()
+    assert names(schedule.ended("a", False)) == ["z", "c", "b", "e", "d"]
+
+
+class CountedName(str):
+    """A name that counts how often anybody looked it up, in a set or a dictionary."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        CountedName.looks += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_end_of_a_task_looks_at_those_that_need_it_only(ok: bool) -> None:
+    first = [CountedName(f"a{number}") for number in range(500)]
+    needs = {name: [] for name in first} | {CountedName(f"b{name}"): [name] for name in first}
+    schedule = Schedule(needs, 1)
+    for _ in first:
+        name = schedule.next()
+        assert name is not None
+        CountedName.looks = 0
+        schedule.ended(name, ok)
+        assert CountedName.looks < 20
+
+
+def test_end_of_a_task_after_a_stop_looks_at_nothing_else() -> None:
+    schedule = Schedule(alone(*(CountedName(number) for number in range(500))), 3)
+    running = take_all(schedule)
+    assert len(schedule.halt()) == 497
+    for name in running:
+        CountedName.looks = 0
+        schedule.ended(name, True)
+        assert schedule.next() is None and CountedName.looks < 20
+
+
 def test_it_is_over_only_when_the_last_task_ended() -> None:
     schedule = Schedule(alone("a", "b"), 1)
     schedule.next()

@@ -54,6 +54,28 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(fd)
 
 
+class AsksWhenTurnedOff:
+    """Cells of a gate whose `attention` is turned off just when an interrupt comes."""
+
+    told = passed = done = total = 0
+
+    def __init__(self, flag: StopFlag) -> None:
+        self._flag = flag
+        self.asked = False
+        self._attention = 1
+
+    @property
+    def attention(self) -> int:
+        return self._attention
+
+    @attention.setter
+    def attention(self, wanted: int) -> None:
+        if not wanted and not self.asked:
+            self.asked = True
+            self._flag.ask()
+        self._attention = wanted
+
+
 def passes(flag: StopFlag, most: int) -> int:
     """How many points it passes before it leaves; `most` if it does not."""
     for number in range(most):
@@ -224,6 +246,24 @@ def test_fast_guest_reads_no_clock(flags: Flags) -> None:
     assert flag.record().longest_gap_s == 0.0
 
 
+def test_guest_that_is_fast_at_once_reads_no_clock_before_the_first_tick(flags: Flags) -> None:
+    flag = flags()
+    passes(flag, FAST + 1)
+    flags.clock.now += 5.0
+    passes(flag, 10)
+    assert flag.record().longest_gap_s == 0.0
+    flag.ask()
+    assert passes(flag, 10) == 0
+
+
+def test_interrupt_at_the_moment_of_looking_away_is_not_lost(flags: Flags) -> None:
+    flag = flags()
+    flag.share(cells := AsksWhenTurnedOff(flag))
+    passes(flag, FAST)
+    assert not cells.asked
+    assert passes(flag, 10) == 1 and cells.asked and cells.attention
+
+
 def test_guest_just_below_fast_is_measured(flags: Flags) -> None:
     flag = flags()
     passes(flag, FAST)
@@ -320,6 +360,7 @@ def test_sleeper_that_may_go_on_sleeps_on_and_still_hears_its_descriptor(
     flags: Flags, pipe: tuple[int, int], kind: StrategyKind
 ) -> None:
     flag = flags(kind, 1)
+    flag.be_wakeable()
     heard = threading.Event()
     times: list[bool] = []
     sleep_point = flag._sleep_point
@@ -400,6 +441,8 @@ def test_pipe_that_nobody_reads_is_ready_to_write(flags: Flags) -> None:
 
 def test_closed_descriptor_does_not_block(flags: Flags) -> None:
     flag = flags()
+    # Or its pipe would get the numbers.
+    flag.be_wakeable()
     read, write = os.pipe()
     os.close(read)
     os.close(write)
@@ -444,9 +487,22 @@ def test_guest_functions_are_those_of_the_flag(flags: Flags) -> None:
     functions = guest_functions(flag, lambda pointer, length: b"")
     assert set(functions) == {"checkpoint", "interrupted", "progress", "exit", "fail"}
     functions["checkpoint"]()
+    functions["checkpoint"]()
     functions["progress"](2, 5)
     assert functions["interrupted"]() == 0
-    assert flag.tick(0.0) == (3, 2, 5)
+    assert flag.tick(0.0) == (4, 2, 5)
+
+
+def test_checkpoint_of_a_guest_is_as_that_of_a_host_function(flags: Flags) -> None:
+    flag = flags(NEXT, 2)
+    point = guest_functions(flag, lambda pointer, length: b"")["checkpoint"]
+    point()
+    flag.ask()
+    flag.checkpoint()
+    point()
+    with pytest.raises(Interrupted):
+        point()
+    assert flag.record() == StoppingPoints(4, 0.0, 4)
 
 
 @pytest.mark.parametrize(("given", "code"), [((), None), ((0,), 0), ((3,), 3), ((-1,), 2**32 - 1)])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from procstop.events import Event, Notice, Output
-from procstop.supervisor.announcer import CROWDED, Announcer
+from procstop.supervisor.announcer import CROWDED, EVENT, Announcer
 
 LONG_S = 60.0
 
@@ -123,7 +123,7 @@ def test_without_observers_nothing_is_kept_or_waited_for() -> None:
 
 def test_it_is_crowded_while_observers_lag_behind_by_too_much_output(blocked: Blocked) -> None:
     announce = Announcer([blocked])
-    announce(output(CROWDED))
+    announce(output(CROWDED - EVENT))
     announce(Notice("x" * 100))
     assert not announce.crowded
     announce(output(1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procstop.records import StreamRecord
-from procstop.supervisor.outputs import TAIL, Sink, output_path
+from procstop.supervisor.outputs import TAIL, Sink, make_directory, output_path
 
 
 def sink(limit: int | None = None, path: str | None = None, complaints: list[str] | None = None) -> Sink:
@@ -86,6 +88,65 @@ def test_file_holds_everything_and_replaces_an_old_one(tmp_path: Path) -> None:
     one.feed(b"b")
     assert one.close().path == str(path)
     assert path.read_bytes() == b"a" * 70_000 + b"b"
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_file_is_the_users_alone_whatever_the_umask_and_whatever_was_there(tmp_path: Path) -> None:
+    for name in ("new", "old"):
+        path = tmp_path / name
+        if name == "old":
+            path.write_bytes(b"open to everybody")
+            path.chmod(0o666)
+        one = sink(None, str(path))
+        one.feed(b"secret")
+        one.close()
+        assert (path.read_bytes(), mode_of(path)) == (b"secret", 0o600)
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_directory_is_the_users_alone_and_so_are_those_above_it_that_were_made(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    make_directory(str(shared / "a" / "b"))
+    make_directory(str(shared / "a" / "b"))
+    assert [mode_of(path) for path in (shared, shared / "a", shared / "a" / "b")] == [0o755, 0o700, 0o700]
+
+
+def test_directory_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("file", "file/below"):
+        with pytest.raises(OSError):
+            make_directory(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("laid", ["symlink", "dangling", "hard link", "fifo"])
+def test_what_a_guest_laid_in_the_place_of_its_output_is_neither_followed_nor_written_to(
+    tmp_path: Path, laid: str
+) -> None:
+    precious, path = tmp_path / "precious", tmp_path / "guest.1.stdout"
+    precious.write_bytes(b"precious")
+    if laid == "fifo":
+        os.mkfifo(path)
+    elif laid == "hard link":
+        os.link(precious, path)
+    else:
+        path.symlink_to(precious if laid == "symlink" else tmp_path / "nothing")
+    one = sink(None, str(path))
+    one.feed(b"output")
+    one.close()
+    assert precious.read_bytes() == b"precious" and not (tmp_path / "nothing").exists()
+    assert not path.is_symlink() and path.read_bytes() == b"output"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a disk that is always full")

@@ -1,0 +1,52 @@
+"""Decide what keeps a task's guest inside on this machine, and whether that is enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from procstop import linux
+from procstop.containment import missing_guards
+from procstop.model import Containment, Level
+from procstop.records import Contained
+from procstop.sandbox import Support
+
+NOBODY = 65534
+"""The user that has no rights to anything, by the convention of every Linux."""
+_LEVELS = list(Level)
+
+
+def contained(wanted: Containment, support: Support, allowed: tuple[str, ...] = (), drops: bool = False) -> Contained:
+    """Return what containment there is on a kernel. `drops` says that nothing of a task needs root's rights."""
+    without = missing_guards()
+    missing = [*without, *support.missing]
+    if not wanted.sandbox:
+        missing.append("the sandbox is left open, since containment.sandbox is false")
+    elif "files" in allowed:
+        missing.append("its host functions may reach all files (host_allow), and so may whoever takes over the worker")
+    level = Level.NONE if without else Level.BASIC if missing else Level.FULL
+    user = NOBODY if drops and wanted.sandbox and os.geteuid() == 0 and linux.can_become(NOBODY) else None
+    return Contained(level, tuple(missing), user, allowed)
+
+
+def too_little(wanted: Containment, found: Contained) -> list[str]:
+    """Say what a job requires of a task and cannot have."""
+    if wanted.require is not None and _LEVELS.index(found.level) > _LEVELS.index(wanted.require):
+        return [
+            f'containment.require is "{wanted.require.value}", and there is only "{found.level.value}": '
+            + "; ".join(found.missing)
+        ]
+    return []
+
+
+def barred(wanted: Containment, support: Support, has_dirs: bool, allowed: Sequence[str] = ()) -> dict[str, str]:
+    """Say which engines a task should not have here, and why, unless the job accepts it."""
+    if wanted.require is not None or not has_dirs or (support.landlock and wanted.sandbox and "files" not in allowed):
+        return {}
+    why = "containment.sandbox is false" if not wanted.sandbox else "there is no Landlock here"
+    if "files" in allowed and support.landlock and wanted.sandbox:
+        why = 'host_allow has "files"'
+    return {
+        "wasmer": f"{why}, and nobody mends wasmer 1.1 any more: a hole in it would give away more than the task's "
+        'directories; containment.require = "basic" accepts that'
+    }

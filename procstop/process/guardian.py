@@ -1,0 +1,99 @@
+"""The supervisor's end of a guardian: news out, nothing comes back, nothing waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping
+
+from procstop.process.child import LOADER, Child, SpawnError, file_of, start
+
+MOST_OWED = 1000
+"""News that may wait for a guardian that does not listen."""
+_LAST_WAIT_MS = 2000
+
+
+class Guardian(Child):
+    """A guardian at work; `told` maps pids to what it is to know of them from the beginning: "session" or "worker".
+
+    Of two news about one pid that could not be sent yet the later is enough. Raise `SpawnError` where there can be no
+    guardian, with nothing left behind.
+    """
+
+    def __init__(self, run: str, told: Mapping[int, str]) -> None:
+        self._owed = dict(told)
+        with contextlib.ExitStack() as stack:
+            try:
+                self._errors = stack.enter_context(file_of(b""))
+                theirs, self._pipe = os.pipe()
+            except OSError as error:
+                raise SpawnError(f"cannot start a guardian: {error.strerror}", error) from error
+            stack.callback(os.close, self._pipe)
+            try:
+                os.set_blocking(self._pipe, False)
+                # Before it starts: whatever happens to us from then on, it knows whom to look for.
+                os.write(self._pipe, f"run {run}\n".encode())
+                self.flush()
+                popen, pidfd = start(
+                    "guardian",
+                    (theirs,),
+                    guarded=False,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors.fileno(),
+                    # Without the run's mark: it is no prey of its own.
+                    env=LOADER,
+                )
+            finally:
+                os.close(theirs)
+            stack.pop_all()
+        super().__init__(popen.pid, pidfd, popen)
+
+    def tell(self, verb: str, pid: int) -> None:
+        """Tell it of a process, now or by a later `flush`."""
+        self._owed[pid] = verb
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what it was not told yet, as far as the pipe has room."""
+        while self._owed:
+            pid, verb = next(iter(self._owed.items()))
+            try:
+                # Shorter than PIPE_BUF, so it is written whole or not at all.
+                os.write(self._pipe, f"{verb} {pid}\n".encode())
+            except OSError:
+                return  # Full; or it is dead, of which its pidfd tells.
+            del self._owed[pid]
+
+    @property
+    def owed(self) -> int:
+        """How many news it was not told yet."""
+        return len(self._owed)
+
+    def kill(self) -> None:
+        """SIGKILL; it has nothing to save."""
+        self.signal(signal.SIGKILL)
+
+    def end(self) -> bool:
+        """Kill and reap it, which takes a moment; return whether it is gone. What it guarded must be."""
+        self.kill()
+        if self.ended is None and self.pidfd is not None:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            poller.poll(_LAST_WAIT_MS)
+        return self.reap() is not None
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote to standard error."""
+        return self._errors.last_line()
+
+    def close(self) -> None:
+        """Close what is held of it; if it lives, it takes that for our end."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        self._errors.close()
+        super().close()

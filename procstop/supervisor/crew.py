@@ -1,0 +1,28 @@
+"""What all attempts of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from procstop.supervisor.announcer import Announcer
+from procstop.supervisor.artifacts import Artifacts
+from procstop.supervisor.family import Family
+from procstop.supervisor.guarding import Guarding
+from procstop.supervisor.loop import Loop
+from procstop.supervisor.pool import Pool
+from procstop.supervisor.spawner import Spawner
+
+
+@dataclass
+class Crew:
+    """The parts of a supervisor that live as long as its run. `lifeline` is the pipe's reading end."""
+
+    loop: Loop
+    announce: Announcer
+    family: Family
+    guarding: Guarding
+    artifacts: Artifacts
+    spawner: Spawner
+    pool: Pool
+    lifeline: int
+    output_dir: str | None

@@ -1,0 +1,112 @@
+"""The children of this process: which are ours, and which are orphans that came to us and must go.
+
+The orphans of a worker come to the supervisor, their subreaper, when it ends. A child that nobody knows is one, with an
+exception: a fork server may have made a worker whose pid it has not told yet. Such a child is a suspect until all
+requests are answered that were open when it was first seen. Nobody waits long for that: a fork server that hangs is no
+reason to hold up the end of an attempt whose orphan the suspect is hardly ever.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from procstop import linux, process
+from procstop.process import Process, Worker
+from procstop.supervisor.guarding import Guarding
+
+LOOK_EVERY_S = 0.1
+"""How often at most orphans are looked for that there cannot be, unless an engine has a hole."""
+SUSPECT_S = 0.1
+"""How long a suspect may hold up whoever looks for orphans."""
+
+
+class Family:
+    """The children of a run. `unanswered` returns the numbers of the open requests to fork servers.
+
+    The run's guardian, if there is one, hears from here of those whose offspring it may have to end.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        owns_process: bool,
+        unanswered: Callable[[], frozenset[int]],
+        guarding: Guarding | None = None,
+    ) -> None:
+        self._run = run_id
+        # As the first process of a container we are handed everybody's orphans.
+        self._owns_process = owns_process and os.getpid() != 1
+        self._unanswered = unanswered
+        self._guarding = guarding
+        # What was started before an exec of ours is a child too, and none of our business.
+        self._known = set(linux.children(os.getpid()) or ())
+        self._suspects: dict[Process, tuple[frozenset[int], float]] = {}
+        self._killed: frozenset[Process] = frozenset()
+        self._sessions: set[int] = set()
+        self._looked_at = 0.0
+
+    def add(self, pid: int) -> None:
+        """Take note of a child of ours."""
+        self._known.add(pid)
+
+    def add_worker(self, pid: int, has_functions: bool) -> None:
+        """Take note of a worker; in one that `has_functions` a user's code may start processes."""
+        self.add(pid)
+        if self._guarding is not None:
+            self._guarding.add_worker(pid, has_functions)
+
+    def add_session(self, pid: int) -> None:
+        """Take note of a fork server: whoever is in its session is ours, and says so even as a zombie."""
+        self._sessions.add(pid)
+        if self._guarding is not None:
+            self._guarding.add_session(pid)
+
+    def remove(self, pid: int) -> None:
+        """Forget a child that was reaped."""
+        self._known.discard(pid)
+        if self._guarding is not None:
+            self._guarding.remove(pid)
+
+    @property
+    def has_suspects(self) -> bool:
+        """Tell whether there are children that may be orphans, or workers of which we were not told yet."""
+        return bool(self._suspects)
+
+    def is_due(self) -> bool:
+        """Tell whether nobody has looked for orphans for a while."""
+        return time.monotonic() - self._looked_at >= LOOK_EVERY_S
+
+    def clear_orphans(self, worker: Worker | None = None) -> bool:
+        """Kill the orphans that are there, `worker`'s if one is given; return whether to look again soon."""
+        now = self._looked_at = time.monotonic()
+        known = self._known - {worker.pid} if worker is not None else self._known
+        found = process.adopted(known, None if self._owns_process else lambda one: self._is_ours(one, worker))
+        unanswered = self._unanswered() if found else frozenset()
+        suspects: dict[Process, tuple[frozenset[int], float]] = {}
+        orphans = []
+        for one in found:
+            requests, since = self._suspects.get(one, (unanswered, now))
+            if requests & unanswered and one not in self._killed and not (worker is not None and worker.owns(one)):
+                suspects[one] = requests & unanswered, since
+            else:
+                orphans.append(one)
+        for one in orphans if worker is not None else ():
+            # One that was killed before is a zombie by now, and has been counted.
+            if one not in self._killed and worker is not None and worker.owns(one):
+                worker.count_orphan(one)
+        self._suspects = suspects
+        self._killed = frozenset(orphans)
+        process.remove_orphans(orphans)
+        return bool(orphans) or any(now - since < SUSPECT_S for _, since in suspects.values())
+
+    def _is_ours(self, orphan: Process, worker: Worker | None) -> bool:
+        # A zombie has no environment any more: without memory, one that was not reaped at once never would be.
+        if orphan in self._killed or orphan in self._suspects or (worker is not None and worker.owns(orphan)):
+            return True
+        try:
+            in_session = os.getsid(orphan.pid) in self._sessions
+        except OSError:
+            in_session = False
+        return in_session or (process.marked_with(orphan) or "").partition("-")[0] == self._run

@@ -1,0 +1,188 @@
+"""The guardian: always one for each run, never in its way, and gone with it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procstop import Job, Outcome, Run, Task, start
+from procstop.events import Notice
+from procstop.process import SpawnError
+from procstop.supervisor.loop import Loop
+from support import hosts
+from support.command import Procstop
+from support.guests import Guests
+from support.running import QUICK, run_record, task
+from support.watching import Watcher, guardian, guardians, is_gone, process_state, wait_until, wait_until_gone
+
+ANOTHER = "the guardian is gone (signal 9); another takes its place"
+LAST = "the run goes on without one: what host functions started may outlive a procstop that is killed"
+
+
+def spins(guests: Guests, engine: str, **options: Any) -> Task:
+    """Make a task that calls a host function, then spins."""
+    host = {"env.work": hosts.says_so}
+    return task(guests["calls_host_then_spins"], engine=engine, host=host, stop=QUICK, **options)
+
+
+def started(watcher: Watcher, *tasks: Task) -> Run:
+    """Start a run; return when its guests run."""
+    run = start(Job("test", tasks, concurrency=max(1, len(tasks))), observers=[watcher])
+    watcher.wait_for_state("running", count=len(tasks))
+    return run
+
+
+@pytest.mark.parametrize("host", [{"env.work": hosts.nothing}, {"env.work": hosts.starts_child}], ids=["none", "child"])
+def test_run_that_ends_well_leaves_no_guardian_and_says_nothing(
+    engine: str, guests: Guests, host: dict[str, Callable[[], None]]
+) -> None:
+    watcher = Watcher()
+    tasks = [task(guests["calls_host"], name=f"{n}", engine=engine, host=host) for n in range(5)]
+    record = run_record(*tasks, observers=[watcher])
+    assert {one.outcome for one in record.tasks} == {Outcome.COMPLETED}
+    assert guardians(os.getpid()) == watcher.notices() == []
+
+
+def test_run_without_host_functions_has_one_as_well(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    with started(watcher, task(guests["spins"], engine=engine, stop=QUICK)):
+        guard = guardian(os.getpid())
+    assert is_gone(guard) and watcher.notices() == []
+
+
+def test_guardian_has_nothing_open_but_its_own(engine: str, guests: Guests) -> None:
+    with started(Watcher(), spins(guests, engine)) as run:
+        place = Path(f"/proc/{guardian(os.getpid())}")
+        targets = sorted(os.readlink(one).partition(":")[0] for one in (place / "fd").iterdir())
+        assert targets == ["/dev/null", "/dev/null", "/memfd", "anon_inode", "pipe"]
+        lifeline = os.readlink(f"/proc/self/fd/{run._supervisor._lifeline[1]}")
+        assert lifeline not in [os.readlink(one) for one in (place / "fd").iterdir()]
+        assert b"PROCSTOP" not in (place / "environ").read_bytes()
+        assert os.getsid(int(place.name)) == int(place.name)
+
+
+def test_guardian_ignores_what_can_be_ignored(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    with started(watcher, spins(guests, engine)):
+        guard = guardian(os.getpid())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR1):
+            os.kill(guard, number)
+        # Signals that did something would have done it before it takes this news.
+        wait_until(lambda: process_state(guard) == "S", "it listens")
+        assert guardian(os.getpid()) == guard
+    assert watcher.notices() == []
+
+
+def test_guardian_that_dies_is_replaced_until_it_is_no_use(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    with started(watcher, spins(guests, engine)) as run:
+        for count in range(1, 4):
+            os.kill(guardian(os.getpid()), signal.SIGKILL)
+            watcher.wait_until(lambda events, count=count: sum(isinstance(e, Notice) for e in events) == count)
+        assert guardians(os.getpid()) == []
+    assert watcher.notices() == [ANOTHER, ANOTHER, f"the guardian is gone (signal 9); {LAST}"]
+    assert run.result().tasks[0].outcome is not Outcome.CRASHED
+
+
+def test_guardian_that_stands_still_holds_up_nothing(engine: str, guests: Guests, tmp_path: Path) -> None:
+    watcher, mark = Watcher(), tmp_path / "mark"
+    waits = task(
+        guests["calls_host"],
+        name="first",
+        engine=engine,
+        host={"env.work": hosts.waits_for_mark},
+        env={"MARK": str(mark)},
+    )
+    rest = [task(guests["calls_host"], name=f"{n}", engine=engine, host={"env.work": hosts.nothing}) for n in range(20)]
+    with start(Job("test", [waits, *rest], concurrency=1), observers=[watcher]) as run:
+        guard = guardian(os.getpid())
+        os.kill(guard, signal.SIGSTOP)
+        mark.touch()
+        record = run.result()
+    assert record.exit_code == 0 and watcher.notices() == [] and is_gone(guard)
+
+
+def test_guardian_that_does_not_listen_is_replaced_when_news_pile_up(
+    engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("procstop.supervisor.guarding.MOST_OWED", 3)
+    watcher, mark = Watcher(), tmp_path / "mark"
+    host = {"env.work": hosts.waits_for_mark}
+    tasks = [
+        task(guests["calls_host"], name=f"{n}", engine=engine, host=host, env={"MARK": str(mark)}) for n in range(20)
+    ]
+    with start(Job("test", tasks, concurrency=1), observers=[watcher]) as run:
+        guard = guardian(os.getpid())
+        os.kill(guard, signal.SIGSTOP)
+        wait_until(lambda: process_state(guard) == "T", "it stands still")
+        crew = run._supervisor._crew
+        assert crew is not None and crew.guarding._guardian is not None
+        pipe = crew.guarding._guardian._pipe
+        fcntl.fcntl(pipe, 1031, 4096)  # F_SETPIPE_SZ
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(pipe, b"over 1\n")
+        mark.touch()
+        record = run.result()
+    assert record.exit_code == 0
+    assert watcher.notices() == [ANOTHER]
+
+
+def test_run_goes_on_where_there_can_be_no_guardian(
+    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SpawnError("cannot start a process: no more", OSError(errno.EAGAIN, "no more"))
+
+    monkeypatch.setattr("procstop.process.guardian.start", refuse)
+    watcher = Watcher()
+    host = {"env.work": hosts.nothing}
+    record = run_record(task(guests["calls_host"], engine=engine, host=host), observers=[watcher])
+    assert record.exit_code == 0
+    assert watcher.notices() == [f"cannot start a process: no more; {LAST}"]
+
+
+def test_two_runs_have_a_guardian_each(engine: str, guests: Guests) -> None:
+    first, second = Watcher(), Watcher()
+    with started(first, spins(guests, engine)):
+        one = guardian(os.getpid())
+        with started(second, spins(guests, engine)):
+            wait_until(lambda: len(guardians(os.getpid())) == 2, "there are two")
+        assert guardian(os.getpid()) == one
+    assert first.notices() == second.notices() == []
+
+
+def test_run_that_fails_takes_its_guardian_along(engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is one of procstop's own; whatever it is, nothing is left."""
+    turn = Loop.turn
+
+    def fail_once_it_is_there(loop: Loop) -> None:
+        if guardians(os.getpid()):
+            raise RuntimeError("a fault")
+        turn(loop)
+
+    monkeypatch.setattr(Loop, "turn", fail_once_it_is_there)
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_record(spins(guests, engine))
+    assert guardians(os.getpid()) == []
+
+
+def test_guardian_outlives_its_supervisor_and_ends_by_itself(
+    engine: str, guests: Guests, procstop_command: Procstop
+) -> None:
+    command = procstop_command.start("run", guests["spins"], "--engine", engine)
+    command.wait_for("attempt 1 started")
+    guard = guardian(command.pid)
+    os.kill(guard, signal.SIGSTOP)
+    command.signal(signal.SIGKILL)
+    command.end()
+    assert not is_gone(guard)
+    os.kill(guard, signal.SIGCONT)
+    wait_until_gone(guard)

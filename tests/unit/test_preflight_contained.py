@@ -1,0 +1,76 @@
+"""What keeps guests inside on a machine, and whether that is enough for a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from procstop import Containment, InvalidValue, Level
+from procstop.preflight.contained import barred, contained, too_little
+from procstop.sandbox import Support
+
+FULL, NO_LANDLOCK, BARE = Support(7, True), Support(0, True), Support(0, False)
+
+
+def test_all_layers_are_full_containment() -> None:
+    assert contained(Containment(), FULL).level is Level.FULL
+    assert contained(Containment(), FULL).missing == ()
+
+
+@pytest.mark.parametrize("support", [NO_LANDLOCK, Support(7, False), BARE])
+def test_layer_that_is_not_there_makes_it_basic_and_is_named(support: Support) -> None:
+    found = contained(Containment(), support)
+    assert found.level is Level.BASIC
+    assert found.missing == support.missing != ()
+
+
+def test_sandbox_that_is_left_open_makes_it_basic() -> None:
+    found = contained(Containment(sandbox=False), FULL)
+    assert found.level is Level.BASIC
+    assert found.missing == ("the sandbox is left open, since containment.sandbox is false",)
+
+
+@pytest.mark.parametrize(
+    ("require", "support", "enough"),
+    [
+        (Level.FULL, FULL, True),
+        (Level.FULL, NO_LANDLOCK, False),
+        (Level.BASIC, NO_LANDLOCK, True),
+        (Level.NONE, BARE, True),
+        (None, BARE, True),
+    ],
+)
+def test_job_that_requires_more_than_there_is_is_refused(require: Level | None, support: Support, enough: bool) -> None:
+    wanted = Containment(require=require)
+    problems = too_little(wanted, contained(wanted, support))
+    assert (problems == []) is enough
+    if not enough:
+        assert problems[0].startswith('containment.require is "full", and there is only "basic": this kernel')
+
+
+def test_host_functions_that_may_reach_all_files_make_it_basic() -> None:
+    found = contained(Containment(), FULL, allowed=("files",))
+    assert found.level is Level.BASIC and "host_allow" in found.missing[0]
+    assert list(barred(Containment(), FULL, True, ("files",))) == ["wasmer"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "support", "has_dirs", "names"),
+    [
+        (Containment(), FULL, True, []),
+        (Containment(), NO_LANDLOCK, True, ["wasmer"]),
+        (Containment(sandbox=False), FULL, True, ["wasmer"]),
+        (Containment(), NO_LANDLOCK, False, []),
+        (Containment(require=Level.BASIC), NO_LANDLOCK, True, []),
+        (Containment(require=Level.NONE, sandbox=False), FULL, True, []),
+    ],
+)
+def test_engine_that_nobody_mends_gets_no_directories_without_landlock(
+    wanted: Containment, support: Support, has_dirs: bool, names: list[str]
+) -> None:
+    assert list(barred(wanted, support, has_dirs)) == names
+
+
+def test_words_of_a_job_file_are_taken() -> None:
+    assert Containment(require="full").require is Level.FULL  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match=r'containment\.require: must be one of full, basic, none, got "all"|got'):
+        Containment(require="all")  # type: ignore[arg-type]
