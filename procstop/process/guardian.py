@@ -17,10 +17,10 @@ _LAST_WAIT_MS = 2000
 
 
 class Guardian(Child):
-    """A guardian at work; `told` maps pids to what it is to know of them from the beginning: "session" or "worker".
+    """A guardian at work; `told` maps pids to the news of them that it is to know from the beginning.
 
-    Of two news about one pid that could not be sent yet the later is enough. Raise `SpawnError` where there can be no
-    guardian, with nothing left behind.
+    News are lines without their end, as `procstop.guardian` draws them up. Of two about one pid that could not be sent
+    yet the later is enough. Raise `SpawnError` where there can be no guardian, with nothing left behind.
     """
 
     def __init__(self, run: str, told: Mapping[int, str]) -> None:
@@ -52,18 +52,18 @@ class Guardian(Child):
             stack.pop_all()
         super().__init__(popen.pid, pidfd, popen)
 
-    def tell(self, verb: str, pid: int) -> None:
+    def tell(self, pid: int, news: str) -> None:
         """Tell it of a process, now or by a later `flush`."""
-        self._owed[pid] = verb
+        self._owed[pid] = news
         self.flush()
 
     def flush(self) -> None:
         """Send what it was not told yet, as far as the pipe has room."""
         while self._owed:
-            pid, verb = next(iter(self._owed.items()))
+            pid, news = next(iter(self._owed.items()))
             try:
                 # Shorter than PIPE_BUF, so it is written whole or not at all.
-                os.write(self._pipe, f"{verb} {pid}\n".encode())
+                os.write(self._pipe, f"{news}\n".encode())
             except OSError:
                 return  # Full; or it is dead, of which its pidfd tells.
             del self._owed[pid]

@@ -83,7 +83,7 @@ class Supervisor:
         self._live: dict[str, LiveAttempt] = {}
         self._lost: dict[int, Worker] = {}
         self._crew: Crew | None = None
-        self._has_functions = any(one.has_functions for one in assignments)
+        self._may_start_processes = any(one.may_start_processes for one in assignments)
         self._kin_left = collections.Counter(one.kin for one in assignments if one.kin is not None)
         self._made: dict[str, list[AttemptRecord]] = {}
         self._tasks = FoldedTasks()
@@ -114,8 +114,8 @@ class Supervisor:
         try:
             self._crew = self._make_crew(self._announce)
             self._tell(events.RunStarted(self.run_id, self._job, self._concurrency))
-            if self._has_functions:
-                self._crew.guarding.start()
+            if self._may_start_processes:
+                self._crew.guarding.start(2)
             self._start_tasks()
             while not self._schedule.over:
                 self._loop.turn()
@@ -367,7 +367,7 @@ class Supervisor:
             crew.pool.kill_all()
             crew.artifacts.stop_all()
             crew.spawner.close_servers()
-            if not self._has_functions:
+            if not self._may_start_processes:
                 crew.guarding.release()
         until = time.monotonic() + _LAST_WAIT_S
         while not self._all_reaped(workers, crew) and time.monotonic() < until:

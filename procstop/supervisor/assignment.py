@@ -49,6 +49,11 @@ class Assignment:
         """Tell whether Python code of the user runs in its worker."""
         return self.order.host is not None or bool(self.order.host_functions)
 
+    @property
+    def may_start_processes(self) -> bool:
+        """Tell whether its host functions may: they were allowed to, or nothing keeps them from it."""
+        return self.has_functions and ("processes" in self.order.allow or not self.order.seccomp)
+
     def open_module(self) -> int:
         """Open the module's bytes; raise `OSError` if its file is gone."""
         if isinstance(self.module, str):

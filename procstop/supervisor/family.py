@@ -25,7 +25,7 @@ SUSPECT_S = 0.1
 class Family:
     """The children of a run. `unanswered` returns the numbers of the open requests to fork servers.
 
-    The run's guardian, if there is one, hears from here of those whose offspring it may have to end.
+    The run's guardians, if there are any, hear from here of those whose offspring they may have to end.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Family:
         """Take note of a child of ours."""
         self._known.add(pid)
 
-    def add_worker(self, pid: int, has_functions: bool) -> None:
-        """Take note of a worker; in one that `has_functions` a user's code may start processes."""
+    def add_worker(self, pid: int, token: str | None) -> None:
+        """Take note of a worker; `token` marks what its host functions start, None if they may start nothing."""
         self.add(pid)
         if self._guarding is not None:
-            self._guarding.add_worker(pid, has_functions)
+            self._guarding.add_worker(pid, token)
 
     def add_session(self, pid: int) -> None:
         """Take note of a fork server: whoever is in its session is ours, and says so even as a zombie."""

@@ -1,15 +1,15 @@
-"""The run's guardian: started, told what it must know, and replaced when it dies.
+"""The run's guardians: started, told what they must know, and replaced when they die.
 
-Nothing depends on it while the supervisor lives. It is told only of processes that may leave others behind, so that
-tasks without host functions cost nothing here, and it is never waited for but at the end of the run, when it is killed.
-It starts with the run if any host function may run, so that it is there before them; else with the first worker, when
-nothing else waits for a processor any more.
+Nothing depends on one while the supervisor lives. It is told only of processes that may leave others behind, so that
+other tasks cost nothing here, and it is never waited for but at the end of the run, when it is killed. There is one in
+each run, started with its first worker, when nothing else waits for a processor any more. Where host functions may
+start processes there are two, from the beginning: one may be killed or stopped together with the supervisor.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from procstop import linux
 from procstop.process import SpawnError
@@ -17,15 +17,16 @@ from procstop.process.guardian import MOST_OWED, Guardian
 from procstop.supervisor.loop import Loop
 
 MOST_DEATHS = 3
-"""Deaths in a row after which a run goes on without a guardian."""
+"""Deaths in a row after which a run goes on without that guardian."""
 LASTING_S = 10.0
 """One that lived longer than this was no failure from the start: its death begins a new row."""
 _AGAIN_S = 0.1
 _WITHOUT = "the run goes on without one: what host functions started may outlive a procstop that is killed"
+_WITH_OTHER = "the run goes on with the other one"
 
 
 class Guarding:
-    """One run's guardian. `born` and `buried` are told its pid; `notice` gets lines for the user."""
+    """One run's guardians. `born` and `buried` are told their pids; `notice` gets lines for the user."""
 
     def __init__(
         self,
@@ -35,27 +36,94 @@ class Guarding:
         born: Callable[[int], None],
         buried: Callable[[int], None],
     ) -> None:
+        self._told: dict[int, str] = {}
+        self._begun = False
+
+        def without() -> str:
+            return _WITH_OTHER if any(post.is_held for post in self._posts) else _WITHOUT
+
+        self._posts = [_Post(loop, run, self._told, notice, without, born, buried) for _ in range(2)]
+
+    def start(self, guardians: int) -> None:
+        """Start one or two guardians; where there can be none, say so and go on. Without /proc there is none."""
+        self._begun = True
+        if linux.ON_LINUX:
+            for post in self._posts[:guardians]:
+                post.fill()
+                if not post.is_held:
+                    break
+
+    def add_session(self, pid: int) -> None:
+        """A fork server is there, which leads a session."""
+        self._tell(pid, f"session {pid}")
+
+    def add_worker(self, pid: int, token: str | None) -> None:
+        """A worker is there; `token` marks what its host functions start, None if they may start nothing."""
+        if token is not None:
+            self._tell(pid, f"worker {pid} {token}")
+        if not self._begun:
+            self.start(1)
+
+    def remove(self, pid: int) -> None:
+        """A child was reaped, and nothing of it is left."""
+        if self._told.pop(pid, None) is not None:
+            self._send(pid, f"over {pid}")
+
+    def release(self) -> None:
+        """Have them end soon: everything was killed, and nothing that could have left others behind."""
+        for post in self._posts:
+            post.release()
+
+    def close(self) -> None:
+        """End the guardians without a trace, whatever state they are in. Everything else must be gone."""
+        for post in self._posts:
+            post.close()
+
+    def _tell(self, pid: int, news: str) -> None:
+        self._told[pid] = news
+        self._send(pid, news)
+
+    def _send(self, pid: int, news: str) -> None:
+        for post in self._posts:
+            post.tell(pid, news)
+
+
+class _Post:
+    """The place of one guardian. One that comes to it is told all that was `told` before."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        run: str,
+        told: Mapping[int, str],
+        notice: Callable[[str], None],
+        without: Callable[[], str],
+        born: Callable[[int], None],
+        buried: Callable[[int], None],
+    ) -> None:
         self._loop = loop
         self._run = run
+        self._told = told
         self._notice = notice
+        self._without = without
         self._born = born
         self._buried = buried
-        self._told: dict[int, str] = {}
         self._guardian: Guardian | None = None
         self._started_at = 0.0
         self._deaths = 0
         self._flushing = False
-        self._begun = False
 
-    def start(self) -> None:
-        """Start a guardian; where there can be none, say so and go on. Without /proc there is none."""
-        self._begun = True
-        if not linux.ON_LINUX:
-            return
+    @property
+    def is_held(self) -> bool:
+        """Tell whether there is a guardian here."""
+        return self._guardian is not None
+
+    def fill(self) -> None:
+        """Start a guardian here."""
         try:
             guardian = Guardian(self._run, self._told)
         except SpawnError as error:
-            self._notice(f"{error}; {_WITHOUT}")
+            self._notice(f"{error}; {self._without()}")
             return
         self._guardian = guardian
         self._started_at = time.monotonic()
@@ -66,42 +134,23 @@ class Guarding:
             self._loop.call_in(_AGAIN_S, lambda: self._on_end(guardian))
         self._flush_later(guardian)
 
-    def add_session(self, pid: int) -> None:
-        """A fork server is there, which leads a session."""
-        self._tell("session", pid)
-
-    def add_worker(self, pid: int, has_functions: bool) -> None:
-        """A worker is there, whose host functions, if it has any, may start processes."""
-        if has_functions:
-            self._tell("worker", pid)
-        if not self._begun:
-            self.start()
-
-    def remove(self, pid: int) -> None:
-        """A child was reaped, and nothing of it is left."""
-        if self._told.pop(pid, None) is not None:
-            self._send("over", pid)
+    def tell(self, pid: int, news: str) -> None:
+        """Tell the guardian, if there is one, of a process."""
+        guardian = self._guardian
+        if guardian is not None:
+            guardian.tell(pid, news)
+            self._flush_later(guardian)
 
     def release(self) -> None:
-        """Have it end soon: everything was killed, and nothing that could have left others behind."""
+        """Have it end soon."""
         if self._guardian is not None:
             self._guardian.kill()
 
     def close(self) -> None:
-        """End the guardian without a trace, whatever state it is in. Everything else must be gone."""
+        """End it without a trace."""
         guardian, self._guardian = self._guardian, None
         if guardian is not None:
             self._put_away(guardian)
-
-    def _tell(self, verb: str, pid: int) -> None:
-        self._told[pid] = verb
-        self._send(verb, pid)
-
-    def _send(self, verb: str, pid: int) -> None:
-        guardian = self._guardian
-        if guardian is not None:
-            guardian.tell(verb, pid)
-            self._flush_later(guardian)
 
     def _flush_later(self, guardian: Guardian) -> None:
         """See to it that it hears at last what it has no room for now; replace it if that becomes too much."""
@@ -133,10 +182,10 @@ class Guarding:
         self._guardian = None
         self._put_away(guardian)
         more = self._deaths < MOST_DEATHS
-        what = "another takes its place" if more else _WITHOUT
+        what = "another takes its place" if more else self._without()
         self._notice(f"the guardian is gone{how}{f': {words}' if words else ''}; {what}")
         if more:
-            self.start()
+            self.fill()
 
     def _put_away(self, guardian: Guardian) -> None:
         if guardian.pidfd is not None:

@@ -64,6 +64,11 @@ class Spawning:
         """Want it no more; a worker that comes all the same is killed."""
         self.abandoned = True
 
+    @property
+    def mark(self) -> str | None:
+        """What marks the processes that its host functions start; None if they may start none."""
+        return self.attempt if self.assignment.may_start_processes else None
+
 
 @dataclass
 class _Server:
@@ -211,7 +216,7 @@ class Spawner:
                 with_socket=assignment.order.hosts > 1,
             )
         queue.popleft()
-        self._family.add_worker(worker.pid, assignment.has_functions)
+        self._family.add_worker(worker.pid, spawning.mark)
         self._hand_over(spawning, worker)
 
     def _ask(self, engine: str, queue: collections.deque[Spawning]) -> bool:
@@ -346,7 +351,7 @@ class Spawner:
 
     def _take_in(self, spawning: Spawning, pipes: Pipes, pid: int, early: bytes = b"") -> None:
         """Have a worker that was made by a fork server; `early` is what it has said already."""
-        self._family.add_worker(pid, spawning.assignment.has_functions)
+        self._family.add_worker(pid, spawning.mark)
         worker = Worker.at(pipes, pid, None, None, spawning.attempt)
         worker.early = early
         try:

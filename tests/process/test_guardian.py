@@ -20,7 +20,16 @@ from support import hosts
 from support.command import Procstop
 from support.guests import Guests
 from support.running import QUICK, run_record, task
-from support.watching import Watcher, guardian, guardians, is_gone, process_state, wait_until, wait_until_gone
+from support.watching import (
+    Watcher,
+    guardian,
+    guardians,
+    is_gone,
+    listening_guardians,
+    process_state,
+    wait_until,
+    wait_until_gone,
+)
 
 ANOTHER = "the guardian is gone (signal 9); another takes its place"
 LAST = "the run goes on without one: what host functions started may outlive a procstop that is killed"
@@ -29,6 +38,7 @@ LAST = "the run goes on without one: what host functions started may outlive a p
 def spins(guests: Guests, engine: str, **options: Any) -> Task:
     """Make a task that calls a host function, then spins."""
     host = {"env.work": hosts.says_so}
+    options.setdefault("host_allow", ())
     return task(guests["calls_host_then_spins"], engine=engine, host=host, stop=QUICK, **options)
 
 
@@ -55,6 +65,24 @@ def test_run_without_host_functions_has_one_as_well(engine: str, guests: Guests)
     with started(watcher, task(guests["spins"], engine=engine, stop=QUICK)):
         guard = guardian(os.getpid())
     assert is_gone(guard) and watcher.notices() == []
+
+
+def test_run_whose_host_functions_may_start_processes_has_two(engine: str, guests: Guests) -> None:
+    watcher = Watcher()
+    with started(watcher, spins(guests, engine, host_allow=("processes",))):
+        both = listening_guardians(os.getpid(), 2)
+    assert all(is_gone(one) for one in both) and watcher.notices() == []
+
+
+def test_guardian_that_stays_alone_is_enough(engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procstop.supervisor.guarding.MOST_DEATHS", 1)
+    watcher = Watcher()
+    with started(watcher, spins(guests, engine, host_allow=("processes",))):
+        one, other = listening_guardians(os.getpid(), 2)
+        os.kill(one, signal.SIGKILL)
+        watcher.wait_until(lambda events: any(isinstance(e, Notice) for e in events))
+        assert guardians(os.getpid()) == [other]
+    assert watcher.notices() == ["the guardian is gone (signal 9); the run goes on with the other one"]
 
 
 def test_guardian_has_nothing_open_but_its_own(engine: str, guests: Guests) -> None:
@@ -99,8 +127,12 @@ def test_guardian_that_stands_still_holds_up_nothing(engine: str, guests: Guests
         engine=engine,
         host={"env.work": hosts.waits_for_mark},
         env={"MARK": str(mark)},
+        host_allow=("files",),
     )
-    rest = [task(guests["calls_host"], name=f"{n}", engine=engine, host={"env.work": hosts.nothing}) for n in range(20)]
+    rest = [
+        task(guests["calls_host"], name=f"{n}", engine=engine, host={"env.work": hosts.nothing}, host_allow=())
+        for n in range(20)
+    ]
     with start(Job("test", [waits, *rest], concurrency=1), observers=[watcher]) as run:
         guard = guardian(os.getpid())
         os.kill(guard, signal.SIGSTOP)
@@ -119,12 +151,14 @@ def test_guardian_that_does_not_listen_is_replaced_when_news_pile_up(
         task(guests["calls_host"], name=f"{n}", engine=engine, host=host, env={"MARK": str(mark)}) for n in range(20)
     ]
     with start(Job("test", tasks, concurrency=1), observers=[watcher]) as run:
-        guard = guardian(os.getpid())
-        os.kill(guard, signal.SIGSTOP)
-        wait_until(lambda: process_state(guard) == "T", "it stands still")
+        listening_guardians(os.getpid(), 2)
         crew = run._supervisor._crew
-        assert crew is not None and crew.guarding._guardian is not None
-        pipe = crew.guarding._guardian._pipe
+        assert crew is not None
+        guard = crew.guarding._posts[0]._guardian
+        assert guard is not None
+        os.kill(guard.pid, signal.SIGSTOP)
+        wait_until(lambda: process_state(guard.pid) == "T", "it stands still")
+        pipe = guard._pipe
         fcntl.fcntl(pipe, 1031, 4096)  # F_SETPIPE_SZ
         with pytest.raises(BlockingIOError):
             while True:

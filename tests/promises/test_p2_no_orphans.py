@@ -20,9 +20,10 @@ from support.guests import Guests
 from support.places import ROOT, SUPPORT
 from support.watching import (
     children,
-    guardian,
+    fork_servers,
     guardians,
     is_gone,
+    listening_guardians,
     process_state,
     processes_marked,
     wait_until,
@@ -74,21 +75,25 @@ OFFSPRING = [
 
 
 def start_offspring(
-    procstop_command: Procstop, engine: str, guests: Guests, work: Callable[[], None], *options: str
-) -> tuple[Started, int]:
-    """Start a run whose host function starts a process; return it and that process's pid."""
-    host = procstop_command.directory / "functions.py"
-    host.write_text(
-        f"import sys; sys.path.insert(0, {str(SUPPORT.parent)!r})\n"
-        f"from support import hosts\nimports = {{'env.work': hosts.{work.__name__}}}\n"
-    )
-    task = f'module = "{guests["calls_host_then_spins"]}"\nengine = "{engine}"\n'
-    task += f'host = "{host}"\nhost_allow = ["processes"]\n'
-    command = procstop_command.start("run", procstop_command.job(f'[[task]]\nname = "starts"\n{task}'), *options)
-    wait_until(lambda: re.search(r"child \d+\n", command.said("stdout")), "it has started a process")
-    found = re.search(r"child (\d+)\n", command.said("stdout"))
-    assert found is not None
-    return command, int(found[1])
+    procstop_command: Procstop, engine: str, guests: Guests, *works: Callable[[], None], head: str = "", spawn: str = ""
+) -> tuple[Started, list[int]]:
+    """Start a run, whose job begins with `head`, of host functions that start a process each; return both."""
+    job = head
+    for work in works:
+        host = procstop_command.directory / f"{work.__name__}.py"
+        host.write_text(
+            f"import sys; sys.path.insert(0, {str(SUPPORT.parent)!r})\n"
+            f"from support import hosts\nimports = {{'env.work': hosts.{work.__name__}}}\n"
+        )
+        job += f'[[task]]\nname = "{work.__name__}"\nmodule = "{guests["calls_host_then_spins"]}"\n'
+        job += f'engine = "{engine}"\nhost = "{host}"\nhost_allow = ["processes"]\n'
+    command = procstop_command.start("run", procstop_command.job(job), *(["--spawn", spawn] if spawn else []))
+
+    def said() -> list[int]:
+        return [int(pid) for pid in re.findall(r"child (\d+)\n", command.said("stdout"))]
+
+    wait_until(lambda: len(said()) == len(works), "they have started their processes")
+    return command, said()
 
 
 @pytest.mark.parametrize("spawn", ["server", "fresh"])
@@ -96,7 +101,7 @@ def start_offspring(
 def test_what_a_host_function_started_does_not_survive(
     engine: str, guests: Guests, procstop_command: Procstop, work: Callable[[], None], spawn: str
 ) -> None:
-    command, offspring = start_offspring(procstop_command, engine, guests, work, "--spawn", spawn)
+    command, (offspring,) = start_offspring(procstop_command, engine, guests, work, spawn=spawn)
     if work is hosts.starts_child_without_mark_in_session:
         # Nothing but what is below the worker tells whose it is: that is looked at five times in this second.
         time.sleep(1)
@@ -111,9 +116,10 @@ def test_what_a_host_function_started_does_not_survive(
 def test_guardian_that_took_the_place_of_another_knows_as_much(
     engine: str, guests: Guests, procstop_command: Procstop
 ) -> None:
-    command, offspring = start_offspring(procstop_command, engine, guests, hosts.starts_child_without_mark)
-    os.kill(guardian(command.pid), signal.SIGKILL)
-    command.wait_for("the guardian is gone (signal 9); another takes its place")
+    command, (offspring,) = start_offspring(procstop_command, engine, guests, hosts.starts_child_without_mark)
+    for count, guard in enumerate(listening_guardians(command.pid, 2), 1):
+        os.kill(guard, signal.SIGKILL)
+        command.wait_for("the guardian is gone (signal 9); another takes its place", count=count)
     command.signal(signal.SIGKILL)
     command.end()
     wait_until_gone(offspring)
@@ -122,15 +128,60 @@ def test_guardian_that_took_the_place_of_another_knows_as_much(
 def test_guardian_that_stands_still_does_its_work_when_it_is_continued(
     engine: str, guests: Guests, procstop_command: Procstop
 ) -> None:
-    command, offspring = start_offspring(procstop_command, engine, guests, hosts.starts_child_in_session)
-    guard = guardian(command.pid)
-    os.kill(guard, signal.SIGSTOP)
+    command, (offspring,) = start_offspring(procstop_command, engine, guests, hosts.starts_child_in_session)
+    both = listening_guardians(command.pid, 2)
+    for guard in both:
+        os.kill(guard, signal.SIGSTOP)
     command.signal(signal.SIGKILL)
     command.end()
     assert not is_gone(offspring)
-    os.kill(guard, signal.SIGCONT)
+    os.kill(both[0], signal.SIGCONT)
     wait_until_gone(offspring)
+    wait_until_gone(both[0])
+    os.kill(both[1], signal.SIGCONT)
+    wait_until_gone(both[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda one: one.name)
+@pytest.mark.parametrize("work", OFFSPRING[:4], ids=lambda one: one.__name__)
+def test_guardian_that_goes_with_its_supervisor_leaves_another(
+    engine: str, guests: Guests, procstop_command: Procstop, work: Callable[[], None], number: signal.Signals
+) -> None:
+    """Either of the two, in one moment with the supervisor and its fork server."""
+    command, (offspring,) = start_offspring(procstop_command, engine, guests, work)
+    guard, *others = listening_guardians(command.pid, 2)
+    os.kill(command.pid, signal.SIGSTOP)
+    for server in fork_servers(command.pid):
+        os.kill(server, number)
+    os.kill(guard, number)
+    command.signal(signal.SIGKILL)
+    command.end()
+    wait_until_gone(offspring)
+    for one in others:
+        wait_until_gone(one)
+    if number is signal.SIGSTOP:
+        os.kill(guard, signal.SIGCONT)
     wait_until_gone(guard)
+
+
+def test_nothing_survives_its_deadline_while_the_supervisor_stands_still(
+    engine: str, guests: Guests, procstop_command: Procstop
+) -> None:
+    """Nor does it if one of the guardians does the same: the workers' timers end them, and the other one the rest."""
+    head = 'concurrency = 5\n[limits]\ntime = "1s"\n[stop]\ninterrupt = "0s"\npreempt = "0s"\nterminate = "0s"\n'
+    command, offspring = start_offspring(procstop_command, engine, guests, *OFFSPRING, head=head + 'kill_wait = "1s"\n')
+    # A process that was forked has its worker's name.
+    below = set(workers(command.pid)) - set(offspring)
+    (guard, _) = listening_guardians(command.pid, 2)
+    assert len(below) == len(OFFSPRING)
+    for pid in (command.pid, guard):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (*below, *offspring):
+        wait_until_gone(pid)
+    assert process_state(command.pid) == "T"
+    for pid in (command.pid, guard):
+        os.kill(pid, signal.SIGCONT)
+    assert command.end().code == 124
 
 
 def test_guardian_sees_the_end_of_a_supervisor_whose_pipes_somebody_else_holds(
@@ -161,7 +212,7 @@ def test_guardian_sees_the_end_of_a_supervisor_whose_pipes_somebody_else_holds(
         assert program.stdout is not None
         offspring, holder = map(int, program.stdout.readline().split())
         try:
-            guardian(program.pid)
+            listening_guardians(program.pid, 2)
             program.kill()
             wait_until_gone(offspring)
             assert not is_gone(holder)
@@ -170,15 +221,16 @@ def test_guardian_sees_the_end_of_a_supervisor_whose_pipes_somebody_else_holds(
 
 
 def test_guardian_spares_what_is_not_of_the_run(engine: str, guests: Guests, procstop_command: Procstop) -> None:
-    command, offspring = start_offspring(procstop_command, engine, guests, hosts.starts_child)
+    command, (offspring,) = start_offspring(procstop_command, engine, guests, hosts.starts_child)
     said = {"PROCSTOP_ATTEMPT": "01ANOTHERRUN-1"}
     with subprocess.Popen(["sleep", "1000"], env={**os.environ, **said}, start_new_session=True) as bystander:
         try:
-            guard = guardian(command.pid)
+            both = listening_guardians(command.pid, 2)
             command.signal(signal.SIGKILL)
             command.end()
             wait_until_gone(offspring)
-            wait_until_gone(guard)
+            for guard in both:
+                wait_until_gone(guard)
             assert bystander.poll() is None and process_state(bystander.pid) == "S"
         finally:
             bystander.kill()

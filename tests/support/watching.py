@@ -155,15 +155,23 @@ def guardians(pid: int) -> list[int]:
     return [child for child in _below(pid) if _is_guardian(child) and not is_gone(child)]
 
 
+def listening_guardians(pid: int, count: int) -> list[int]:
+    """Return the pids of a process's guardians, once there are so many and all of them listen."""
+
+    def listens(one: int) -> bool:
+        return _name(one) == "procstop-guardian"[:15] and process_state(one) == "S"
+
+    def listen() -> bool:
+        found = guardians(pid)
+        return len(found) == count and all(listens(one) for one in found)
+
+    wait_until(listen, f"there are guardians: {count}")
+    return guardians(pid)
+
+
 def guardian(pid: int) -> int:
     """Return the pid of a process's only guardian, once it listens."""
-
-    def listens() -> bool:
-        found = guardians(pid)
-        return len(found) == 1 and _name(found[0]) == "procstop-guardian"[:15] and process_state(found[0]) == "S"
-
-    wait_until(listens, "there is a guardian")
-    (found,) = guardians(pid)
+    (found,) = listening_guardians(pid, 1)
     return found
 
 
