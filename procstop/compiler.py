@@ -58,6 +58,8 @@ def _close_sandbox(request: dict[str, Any], lifeline: int) -> None:
     dirs = [(request["cache"], True)] if request["cache"] is not None and os.path.isdir(request["cache"]) else []
     grants = sandbox.Grants(request["landlock"], request["seccomp"], dirs, keep_fds=containment.lifelines(lifeline))
     try:
+        if os.geteuid() == 0:
+            linux.make_keep_rights()(linux.FILE_RIGHTS)
         sandbox.make_closer()(grants)
     except OSError as error:
         raise EngineError(f"the compiler cannot be confined: {error.strerror}") from None

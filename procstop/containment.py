@@ -81,6 +81,18 @@ def cap(which: int, most: int, *, hard: bool = False) -> None:
         pass  # Some systems refuse it; then the limit stays what it was.
 
 
+def data_bytes() -> int:
+    """Return how much this process has of what RLIMIT_DATA counts; 0 where the system does not say."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"VmData:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
 def make_forked_guard(supervisor: int, lifeline: int) -> Callable[[], None]:
     """Return what does for a worker that was just forked what `guard` does, as far as that is not inherited.
 

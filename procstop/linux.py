@@ -26,6 +26,11 @@ _CLONE_PARENT = 0x00008000
 _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
 _CAP_SETGID, _CAP_SETUID = 6, 7
+FILE_RIGHTS = frozenset(range(5))
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and CAP_FSETID: what lets root use others' files."""
+NETWORK_RIGHTS = frozenset((10, 13))
+"""CAP_NET_BIND_SERVICE and CAP_NET_RAW: low ports, and sockets such as those that ping uses."""
+_CAPABILITY_VERSION = 0x20080522
 
 ON_LINUX = sys.platform.startswith("linux")
 
@@ -150,6 +155,36 @@ def can_become(user: int) -> bool:
         return bool(may) and all(_is_mapped(f"/proc/self/{kind}_map", user) for kind in ("uid", "gid"))
     except (OSError, ValueError):
         return False
+
+
+def make_keep_rights() -> Callable[[frozenset[int]], None]:
+    """Return a function that gives up all of this thread's capabilities but some, laid ready to be used after a fork.
+
+    What it does not have it does not get. It raises `OSError` where the kernel refuses.
+    """
+    if not ON_LINUX:
+        return lambda kept: None
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    # Twice 32 of them: effective, permitted, inheritable.
+    sets = (ctypes.c_uint32 * 6)()
+
+    def check(failed: int) -> None:
+        if failed:
+            number = ctypes.get_errno()
+            raise OSError(number, f"capabilities: {os.strerror(number)}")
+
+    def keep(kept: frozenset[int]) -> None:
+        check(libc.capget(header, sets))
+        for half in (0, 1):
+            mask = sum(1 << number % 32 for number in kept if number // 32 == half)
+            for one in range(3):
+                sets[3 * half + one] &= mask
+        check(libc.capset(header, sets))
+
+    return keep
 
 
 def _is_mapped(path: str, number: int) -> bool:

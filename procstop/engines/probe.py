@@ -1,18 +1,19 @@
-"""A one-shot child that says which engines can be imported here, or turns WebAssembly text into bytes.
+"""A one-shot child that says which engines can be imported here.
 
 The supervisor never imports an engine: neither its start-up time nor a crash of it shall be the supervisor's.
-Request and answer are JSON on standard input and output: {"sys_path": [...], "texts": [...] or null}.
+Request and answer are JSON on standard input and output: {"sys_path": [...]}, and for each engine its "version" or the
+"error" that importing it was. The argument is the supervisor's pid.
 """
 
 from __future__ import annotations
 
-import base64
 import importlib
 import importlib.metadata
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from procstop import linux
@@ -28,10 +29,7 @@ def main() -> None:
     # What an engine prints while it is imported must not end up in the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if request["texts"] is None:
-        json.dump({"wasmer": _wasmer(), "wasmtime": _wasmtime()}, answer)
-    else:
-        json.dump([_to_bytes(text) for text in request["texts"]], answer)
+    json.dump({"wasmer": _wasmer(), "wasmtime": _wasmtime()}, answer)
     answer.close()
 
 
@@ -55,18 +53,16 @@ def _wasmtime() -> dict[str, Any]:
     return {"version": importlib.metadata.version("wasmtime"), "error": None}
 
 
-def _to_bytes(text: str) -> dict[str, Any]:
+def find_reader() -> Callable[[str], bytes] | None:
+    """Return what turns WebAssembly text into bytes, and raises what its engine does; None if there is nothing."""
     # wasmtime's reader first: it knows the text format as it is today.
     for name in ("wasmtime", "wasmer"):
         try:
             wat2wasm = importlib.import_module(name).wat2wasm
         except BaseException:
             continue
-        try:
-            return {"bytes": base64.b64encode(bytes(wat2wasm(text))).decode(), "error": None}
-        except BaseException as error:
-            return {"bytes": None, "error": str(error)[:2000]}
-    return {"bytes": None, "error": "no engine is installed that reads WebAssembly text"}
+        return lambda text: bytes(wat2wasm(text))
+    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -67,7 +67,7 @@ def engine_status() -> dict[str, EngineStatus]:
 
 def _ask() -> tuple[dict[str, dict[str, str | None]], bool]:
     """Return the child's answer, and whether it is one."""
-    request = json.dumps({"sys_path": module_path(), "texts": None}).encode()
+    request = json.dumps({"sys_path": module_path()}).encode()
     try:
         return json.loads(run_helper("engines.probe", request, timeout=_PROBE_S)), True
     except SpawnError as error:

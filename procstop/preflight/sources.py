@@ -79,7 +79,7 @@ def _describe(path: str, module: str | bytes, data: bytes) -> Source:
 def _convert(texts: dict[str, str]) -> dict[str, Source]:
     request = json.dumps({"sys_path": module_path(), "texts": list(texts.values())}).encode()
     try:
-        answers = json.loads(run_helper("engines.probe", request, timeout=_CONVERT_S))
+        answers = json.loads(run_helper("converter", request, timeout=_CONVERT_S))
     except SpawnError as error:
         return {path: Source(path, path, error=f'"{path}": {error}') for path in texts}
     sources = {}

@@ -1,8 +1,8 @@
 """What a worker puts on once its engine and its host functions are there, and before any code of a guest runs.
 
-In this order: the caps on its resources, the user that it is, the sandbox. What is laid ready before a fork is: in a
-forked child each page that is written to has to be copied first. From here on the worker can open nothing but what its
-task grants, and nothing takes any of this off again.
+In this order: the caps on its resources, the user that it is and what rights it has, the sandbox. What can be laid
+ready before a fork is: in a forked child each page that is written to has to be copied first. From here on the worker
+can open nothing but what its task grants, and nothing takes any of this off again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Confiner:
         self._lifeline = lifeline
         self._close = sandbox.make_closer()
         self._live_for = linux.make_life_timer()
+        self._keep_rights = linux.make_keep_rights()
         self._rearm: Callable[[], None] = containment.make_parent_death_guard()
 
     def begin(self, order: Order) -> None:
@@ -47,7 +48,7 @@ class Confiner:
         """
         try:
             if order.memory is not None:
-                containment.cap(resource.RLIMIT_DATA, _data_bytes() + order.memory + HEADROOM, hard=True)
+                containment.cap(resource.RLIMIT_DATA, containment.data_bytes() + order.memory + HEADROOM, hard=True)
             if order.file_size is not None:
                 # WASI holds it to the byte; this is for whoever gets around that. wasmtime keeps what a memory begins
                 # with in a file without a name. Python has SIGXFSZ ignored, so that writing more is an error.
@@ -58,6 +59,7 @@ class Confiner:
             if order.user is not None:
                 self._become(order.user)
             if order.landlock or order.seccomp:
+                self._give_up_rights(order)
                 self._close(self._grants(order, more))
         except OSError as error:
             where = f' "{error.filename}"' if error.filename else ""
@@ -88,6 +90,11 @@ class Confiner:
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         if hard == resource.RLIM_INFINITY or hard > whole + 1:
             resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+
+    def _give_up_rights(self, order: Order) -> None:
+        """As root, keep no more rights than the task's directories and its host functions may need."""
+        if os.geteuid() == 0 and not {"files", "processes"} & set(order.allow):
+            self._keep_rights(linux.FILE_RIGHTS | (linux.NETWORK_RIGHTS if "network" in order.allow else frozenset()))
 
     def _become(self, user: int) -> None:
         os.setgroups([])
@@ -134,12 +141,3 @@ def _of_python() -> list[str]:
         for path in sys.path
         if path and (any(path.startswith(f"{root}{os.sep}") for root in roots) or path.endswith("-packages"))
     ]
-
-
-def _data_bytes() -> int:
-    """Return how much this process has of what RLIMIT_DATA counts."""
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"VmData:"):
-                return int(line.split()[1]) * 1024
-    return 0

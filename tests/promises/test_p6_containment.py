@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from procstop import Containment, Dir, Job, JobFileError, Level, Limits, Outcome, Reason, Spawn, Workers
+from procstop import Containment, Dir, Job, JobFileError, Level, Limits, Outcome, Reason, Spawn, Workers, linux
 from procstop.events import TaskOver
 from procstop.preflight import engine_status, prepare
 from procstop.sandbox import Support, probe
@@ -193,6 +193,27 @@ def test_worker_of_root_becomes_nobody_where_nothing_needs_its_rights(
     assert plain is not None and plain.user == 65534
     assert dirs is not None and dirs.user is None
     assert {one.outcome for one in record.tasks} == {Outcome.TERMINATED}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+@pytest.mark.parametrize("spawn", SPAWNS, ids=lambda spawn: spawn.value)
+@pytest.mark.parametrize(
+    ("allow", "kept"),
+    [((), linux.FILE_RIGHTS), (("network",), linux.FILE_RIGHTS | linux.NETWORK_RIGHTS), (("files",), range(64))],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_worker_of_root_keeps_the_rights_that_its_task_may_need(
+    engine: str, guests: Guests, allow: tuple[str, ...], kept: Iterable[int], spawn: Spawn
+) -> None:
+    host = {"env.work": hosts.says_rights}
+    record = run_record(
+        task(guests["calls_host"], engine=engine, host=host, host_allow=allow), workers=Workers(spawn=spawn)
+    )
+    effective, permitted, inheritable = (int(word, 16) for word in record.tasks[0].attempts[0].stdout.tail.split())
+    with open("/proc/self/status") as status:
+        (own,) = (int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    assert effective == permitted == own & sum(1 << one for one in kept)
+    assert inheritable & ~effective == 0
 
 
 # Levels

@@ -1,0 +1,87 @@
+"""A one-shot child that turns WebAssembly text into bytes, each in a process of its own with nothing open to it.
+
+A reader of text is native code that was handed a stranger's file: it may do no more than answer. Request and answer are
+JSON on standard input and output: {"sys_path": [...], "texts": [...]}, and for each text {"bytes": base64 or null,
+"error": text or null}. The argument is the supervisor's pid.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from procstop import containment, linux, sandbox
+from procstop.engines.probe import find_reader
+
+_MEMORY, _MEMORY_EACH = 256 << 20, 32
+"""What a reader may use in bytes, and how many more for each byte of text."""
+
+
+def main() -> None:
+    """Answer one request."""
+    linux.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
+    request = json.load(sys.stdin)
+    sys.path.extend(request["sys_path"])
+    # What an engine prints must not end up in the answer.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    read = find_reader()
+    close = sandbox.make_closer()
+    json.dump([_convert(text, read, close) for text in request["texts"]], answer)
+    answer.close()
+
+
+def _convert(
+    text: str, read: Callable[[str], bytes] | None, close: Callable[[sandbox.Grants], None]
+) -> dict[str, str | None]:
+    if read is None:
+        return {"bytes": None, "error": "no engine is installed that reads WebAssembly text"}
+    ours, theirs = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _be_reader(text, read, close, theirs, parent)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        data = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    if status != 0 or not data:
+        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+        return {"bytes": None, "error": f"the reader of WebAssembly text ended by {how}"}
+    if data[:1] == b"+":
+        return {"bytes": base64.b64encode(data[1:]).decode(), "error": None}
+    return {"bytes": None, "error": data[1:].decode("utf-8", "replace")}
+
+
+def _be_reader(
+    text: str, read: Callable[[str], bytes], close: Callable[[sandbox.Grants], None], pipe: int, parent: int
+) -> NoReturn:
+    linux.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    try:
+        containment.cap(resource.RLIMIT_DATA, containment.data_bytes() + _MEMORY + _MEMORY_EACH * len(text), hard=True)
+        support = sandbox.probe()
+        if os.geteuid() == 0:
+            linux.make_keep_rights()(frozenset())
+        close(sandbox.Grants(support.landlock, support.seccomp, []))
+        answer = b"+" + read(text)
+    except MemoryError:
+        answer = b"-not enough memory to read it"
+    except BaseException as error:
+        answer = b"-" + str(error)[:2000].encode("utf-8", "replace")
+    with os.fdopen(pipe, "wb") as file:
+        file.write(answer)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
