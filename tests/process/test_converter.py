@@ -21,6 +21,8 @@ HERE = probe()
 needs_sandbox = pytest.mark.skipif(bool(HERE.missing), reason="; ".join(HERE.missing) or "-")
 OUTSIDE = __file__
 
+Reader = Callable[[str], bytes]
+
 
 def reads_file(text: str) -> bytes:
     return Path(OUTSIDE).read_bytes()
