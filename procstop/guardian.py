@@ -9,7 +9,8 @@ goodbye, and it works on one that is stopped as well. Otherwise it kills whateve
 A supervisor that stands still is not gone, and its workers end all the same, each by a timer of its own. So the
 guardian waits for their ends as well, and kills what one of them has left once nobody else has for `OVERDUE_S`. A run
 whose host functions may start processes has a second guardian, which does the same, for the day on which the first one
-is killed or stopped together with the supervisor.
+is killed or stopped together with the supervisor. One that is stopped for longer than `STILL_S` is killed by a timer
+that it winds up again and again: while the supervisor lives, another takes its place.
 
 On the pipe come lines, each as long as the supervisor lives and the news is rare:
 
@@ -37,11 +38,19 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MARK = b"PROCSTOP_ATTEMPT="
 LOOK_S = 0.2
 """How often it looks at what is below the workers that it was told of."""
 OVERDUE_S = 1.0
 """How long the supervisor may take to clear up after a worker."""
+STILL_S = 30.0
+"""How long it may stand still."""
+_WIND_S = 10.0
+_FIRST_WIND_S = 1.0
 CLEAR_S = 5.0
 """How long it tries to end what is left."""
 _AGAIN_S = 0.003
@@ -181,8 +190,15 @@ class Guardian:
         if death is not None:
             poller.register(death, select.POLLIN)
         rest, look_at, over = b"", 0.0, False
+        # Most runs are over before it is worth the time that ctypes takes.
+        wind, wind_at = None, time.monotonic() + _FIRST_WIND_S
         while not over:
-            ready = {fd for fd, _ in poller.poll(LOOK_S * 1000 if self._workers else None)}
+            until_wind = max(0.0, wind_at - time.monotonic())
+            ready = {fd for fd, _ in poller.poll(1000 * min(until_wind, LOOK_S if self._workers else _WIND_S))}
+            if time.monotonic() >= wind_at:
+                wind = wind or _make_timer()
+                wind(STILL_S)
+                wind_at = time.monotonic() + _WIND_S
             over = death is not None and death in ready
             # Before the news, which may close descriptors and open others under the same numbers.
             for worker in self._workers.values():
@@ -341,6 +357,18 @@ def _children(pid: int) -> list[int]:
     except OSError:
         pass  # It ends, or its threads come and go.
     return found
+
+
+def _make_timer() -> Callable[[float], None]:
+    """Return what has the kernel kill this process in so many seconds, as `linux.make_life_timer` does."""
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL, 0)
+    timer = ctypes.c_void_p()
+    if libc.timer_create(time.CLOCK_MONOTONIC, event, ctypes.byref(timer)) != 0:
+        return lambda seconds: None
+    return lambda seconds: libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, int(seconds), 0), None) and None
 
 
 def _is_there(identity: tuple[int, int]) -> bool:

@@ -7,13 +7,14 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
 
 MOST_OWED = 1000
 """News that may wait for a guardian that does not listen."""
-_LAST_WAIT_MS = 2000
+_LAST_WAIT_S = 2.0
 
 
 class Guardian(Child):
@@ -83,8 +84,14 @@ class Guardian(Child):
         if self.ended is None and self.pidfd is not None:
             poller = select.poll()
             poller.register(self.pidfd, select.POLLIN)
-            poller.poll(_LAST_WAIT_MS)
-        return self.reap() is not None
+            poller.poll(_LAST_WAIT_S * 1000)
+        until = time.monotonic() + _LAST_WAIT_S
+        while self.reap() is None:
+            if self.pidfd is not None or time.monotonic() > until:
+                return False
+            # Nothing tells of its end where there are no pidfds.
+            time.sleep(0.0005)
+        return True
 
     def last_words(self) -> str:
         """Return the last line that it wrote to standard error."""

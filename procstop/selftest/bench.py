@@ -14,7 +14,7 @@ from typing import Any
 from procstop import api, linux
 from procstop.errors import EngineError, InternalError
 from procstop.events import Event
-from procstop.model import Containment, Job, Level, Limits, Outcome, StopPolicy, Task
+from procstop.model import Containment, Job, Level, Limits, Outcome, StopPolicy, Task, Workers
 from procstop.preflight import engine_status, read_sources
 from procstop.preflight.contained import contained
 from procstop.records import AttemptRecord, RunRecord
@@ -71,10 +71,14 @@ class Bench:
         return [only(one.attempts) for one in self.run(tasks, **of_job).tasks]
 
     def run(
-        self, tasks: Iterable[Task], watch: Callable[[Event], None] | None = None, concurrency: int = _CONCURRENCY
+        self,
+        tasks: Iterable[Task],
+        watch: Callable[[Event], None] | None = None,
+        concurrency: int = _CONCURRENCY,
+        cache: bool = True,
     ) -> RunRecord:
         """Run tasks in one job; raise `Survived` if anything of it is left, and end that."""
-        job = Job("selftest", list(tasks), concurrency=concurrency)
+        job = Job("selftest", list(tasks), concurrency=concurrency, workers=Workers(cache=cache))
         record = api.run(job, observers=[] if watch is None else [watch])
         self.check_gone(record.run)
         return record

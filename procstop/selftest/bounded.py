@@ -89,6 +89,36 @@ def has_descendants(bench: Bench) -> list[Trial]:
     return [_with_tree(attempt, trial) for attempt, trial in zip(attempts, _judge(attempts, None, 0.15))]
 
 
+def helpers_stand_still(bench: Bench) -> list[Trial]:
+    """A guest that spins while its fork server and its guardian were stopped with SIGSTOP."""
+    return [_stop_helpers(bench) for _ in range(bench.trials)]
+
+
+def _stop_helpers(bench: Bench) -> Trial:
+    running, stopped = threading.Event(), list[Identity]()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, AttemptMoved) and event.state == "running":
+            running.set()
+
+    def stop_them() -> bool:
+        found = [processes.named(name, os.getpid()) for name in processes.HELPERS]
+        stopped[:] = [who for some in found for who in some]
+        return all(found)
+
+    with api.start(Job("selftest", [bench.task("spins", stop=AT_ONCE)]), observers=[watch]) as run:
+        if not running.wait(_WAIT_S) or not processes.wait_until(stop_them):
+            return Trial(fault="it did not come to run beside its helpers")
+        processes.kill(stopped, signal.SIGSTOP)
+        began = time.monotonic()
+        run.stop(Rung.KILL)
+        attempt = only(run.result().tasks[0].attempts)
+        ms = (time.monotonic() - began) * 1000
+    bench.check_gone(run.id)
+    fault = is_not(attempt, Outcome.KILLED, Reason.STOP_COMMAND)
+    return Trial(ms, fault or (f"it took {ms:.0f} ms" if ms > MOST_MS else None))
+
+
 def is_traced(bench: Bench) -> list[Trial]:
     """A worker that a debugger holds while it is to be stopped."""
     return [_trace_one(bench) for _ in range(bench.trials)]

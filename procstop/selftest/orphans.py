@@ -46,6 +46,20 @@ def kills_supervisor_of_descendants(bench: Bench) -> list[Trial]:
     return _judge(bench, request)
 
 
+def kills_all_but_a_guardian(bench: Bench) -> list[Trial]:
+    """SIGKILL of that supervisor, its fork server and one of its two guardians together."""
+    assert bench.engine is not None
+    module = bench.guests["calls_host_then_spins"]
+    whom = ["supervisor", "helpers"]
+    return _judge(bench, Request(bench.engine, module, whom, bench.trials, workers=2, descendants=True))
+
+
+def kills_supervisor_that_compiles(bench: Bench) -> list[Trial]:
+    """SIGKILL of a supervisor at random moments while a compiler is at work for it, and before and after that."""
+    assert bench.engine is not None
+    return _judge(bench, Request(bench.engine, bench.guests["spins"], ["supervisor"], bench.trials, cold=True))
+
+
 def stops_supervisor(bench: Bench) -> list[Trial]:
     """SIGSTOP of the supervisor for good: each worker ends by itself when its life is over. Timed from there."""
     assert bench.engine is not None

@@ -6,10 +6,10 @@ import os
 import signal
 
 from procstop import linux
-from procstop.events import AttemptMoved, AttemptStarted, Event
+from procstop.events import AttemptCompiling, AttemptMoved, AttemptStarted, Event
 from procstop.model import Outcome, Reason, Rung, StopPolicy
 from procstop.records import AttemptRecord
-from procstop.selftest.bench import AT_ONCE, PATIENT, Bench, Trial
+from procstop.selftest.bench import AT_ONCE, PATIENT, Bench, Trial, only
 
 _LINE = 64
 """What the polite guest writes between two stopping points."""
@@ -61,6 +61,24 @@ def they_kill(bench: Bench) -> list[Trial]:
 
     attempts = bench.attempts("spins", time=60.0, stop=PATIENT, watch=watch)
     return [Trial(fault=is_not(attempt, Outcome.CRASHED, None)) for attempt in attempts]
+
+
+def they_kill_compiler(bench: Bench) -> list[Trial]:
+    """Somebody else's SIGKILL of a compiler: a crash of the attempt that waits for it."""
+    return [_kill_compiler(bench) for _ in range(bench.trials)]
+
+
+def _kill_compiler(bench: Bench) -> Trial:
+    def watch(event: Event) -> None:
+        if isinstance(event, AttemptCompiling) and event.pid in (linux.children(os.getpid()) or ()):
+            os.kill(event.pid, signal.SIGKILL)
+
+    record = bench.run([bench.task("spins", time=60.0, stop=PATIENT)], watch, cache=False)
+    attempt = only(record.tasks[0].attempts)
+    fault = is_not(attempt, Outcome.CRASHED, None)
+    if fault is None and attempt.phases.run is not None:
+        fault = "it got a worker all the same"
+    return Trial(fault=fault)
 
 
 def answers_in_time(bench: Bench) -> list[Trial]:

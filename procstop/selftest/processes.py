@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from procstop.linux import children
 from procstop.process import TOKEN
 
+HELPERS = ("procstop-forkserver", "procstop-guardian")
+"""What a supervisor has besides its workers. One that is not there takes no part."""
 GONE_S = 10.0
 """How long survivors are waited for before they are called so."""
 Identity = tuple[int, int]

@@ -21,14 +21,12 @@ from typing import Any, NoReturn
 
 from procstop import api, linux
 from procstop.events import AttemptMoved, Event, Output
-from procstop.model import Job, Limits, StopPolicy, Task
+from procstop.model import Job, Limits, StopPolicy, Task, Workers
 from procstop.preflight import prepare
 from procstop.selftest import hostile, processes
 from procstop.selftest.processes import GONE_S, Identity
 from procstop.selftest.victims import Request
 
-HELPERS = ("procstop-forkserver", "procstop-guardian")
-"""What a supervisor has besides its workers. One that is not there takes no part."""
 _START_S = 20.0
 _ATTEMPTS = 5
 _QUICK = StopPolicy(interrupt=0.02, preempt=0.02, terminate=0.02)
@@ -49,7 +47,9 @@ def main() -> None:
         if request.stop:
             told = _stop_in_time(request, job, life or 0.0)
         else:
-            told = [_kill(request, job, chance, number % 2 == 0) for number in range(request.trials)]
+            told = [
+                _kill(request, job, chance, number % 2 == 0 and not request.cold) for number in range(request.trials)
+            ]
         print(json.dumps(told), file=answers, flush=True)
 
 
@@ -66,7 +66,8 @@ def _make_job(request: Request) -> Job:
         options |= {"host": {"env.work": hostile.starts_descendants}, "host_allow": ("processes",)}
     if request.stop:
         options |= {"limits": Limits(start=1.0, time=1.2), "stop": _QUICK}
-    return Job("victim", [Task(f"{n}", request.module, **options) for n in range(count)], concurrency=count)
+    tasks = [Task(f"{n}", request.module, **options) for n in range(count)]
+    return Job("victim", tasks, concurrency=count, workers=Workers(cache=not request.cold))
 
 
 class Supervisor:
@@ -132,7 +133,7 @@ def _kill(request: Request, job: Job, chance: random.Random, running: bool) -> d
     fault = None
     if request.descendants:
         fault = _wait_for(supervisor, b"descendants", request.workers)
-    elif running:
+    elif running and not request.cold:
         fault = _wait_for(supervisor, b"running", request.workers)
     else:
         # Any moment will do, and chance is what this is about.
@@ -159,7 +160,7 @@ def _victims(request: Request, supervisor: int) -> list[Identity]:
     if "supervisor" in request.whom and (who := processes.identity(supervisor)) is not None:
         found.append(who)
     if "helpers" in request.whom:
-        for name in HELPERS:
+        for name in processes.HELPERS:
             # A worker begins as a copy of the fork server, name and all: the oldest is the one.
             found += processes.named(name, supervisor)[:1]
     return found

@@ -19,7 +19,10 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 @dataclass(frozen=True)
 class Request:
-    """Kill `whom` of supervisors that run `workers` guests each, so many times over; `stop` stands for SIGSTOP."""
+    """Kill `whom` of supervisors that run `workers` guests each, so many times over; `stop` stands for SIGSTOP.
+
+    With `descendants`, host functions start some; a `cold` one finds no compiled module, and is killed at any moment.
+    """
 
     engine: str
     module: str
@@ -29,6 +32,7 @@ class Request:
     longest_ms: float = 150.0
     stop: bool = False
     descendants: bool = False
+    cold: bool = False
 
 
 class Victims:

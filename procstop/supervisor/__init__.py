@@ -46,6 +46,8 @@ from procstop.supervisor.verdict import exit_code
 REPEAT_S = 0.2
 """Presses that follow one another faster than this are one: a terminal and a wrapper may both deliver Ctrl-C."""
 _LAST_WAIT_S = 5.0
+_LOST_WAIT_S = 0.5
+"""How long to wait at the end for those that had outlived their kill."""
 _SLOWED_S = 0.02
 
 
@@ -369,8 +371,9 @@ class Supervisor:
             crew.spawner.close_servers()
             if not self._may_start_processes:
                 crew.guarding.release()
-        until = time.monotonic() + _LAST_WAIT_S
-        while not self._all_reaped(workers, crew) and time.monotonic() < until:
+        now = time.monotonic()
+        until, until_lost = now + _LAST_WAIT_S, now + _LOST_WAIT_S
+        while not self._all_reaped(workers, crew, time.monotonic() < until_lost) and time.monotonic() < until:
             # Nothing is left to be notified by: all were killed, and are on their way.
             time.sleep(0.0005)
         for attempt in self._live.values():
@@ -379,9 +382,9 @@ class Supervisor:
         if crew is not None:
             crew.artifacts.close()
 
-    def _all_reaped(self, workers: Sequence[Worker], crew: Crew | None) -> bool:
+    def _all_reaped(self, workers: Sequence[Worker], crew: Crew | None, lost_too: bool) -> bool:
         # Every one of them is asked, whatever another says.
-        left = [worker for worker in workers if worker.reap() is None and worker.pid not in self._lost]
+        left = [worker for worker in workers if worker.reap() is None and (lost_too or worker.pid not in self._lost)]
         if crew is None:
             return not left
         settled = [crew.pool.reap(), crew.artifacts.reap(), crew.spawner.reap()]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from procstop.supervisor.loop import Loop
 from support import hosts
 from support.command import Procstop
 from support.guests import Guests
+from support.places import ROOT, WAIT_S
 from support.running import QUICK, run_record, task
 from support.watching import (
     Watcher,
@@ -220,3 +224,35 @@ def test_guardian_outlives_its_supervisor_and_ends_by_itself(
     assert not is_gone(guard)
     os.kill(guard, signal.SIGCONT)
     wait_until_gone(guard)
+
+
+@contextlib.contextmanager
+def lone_guardian(still_s: float) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
+    """Start a guardian of this process, with a timer from the beginning; yield it, and what tells it to end."""
+    boot = f"import sys; sys.path.insert(0, {str(ROOT / 'procstop')!r}); import guardian; del sys.path[0]\n"
+    boot += f"guardian._FIRST_WIND_S = 0; guardian._WIND_S = 0.2; guardian.STILL_S = {still_s}; guardian.main()"
+    with contextlib.ExitStack() as stack:
+        theirs, ours = os.pipe()
+        hang_up = stack.enter_context(contextlib.ExitStack())
+        hang_up.callback(os.close, ours)
+        stack.callback(os.close, theirs)
+        command = [sys.executable, "-I", "-S", "-c", boot, str(theirs), str(os.getpid())]
+        guard = stack.enter_context(subprocess.Popen(command, pass_fds=[theirs]))
+        maps = Path(f"/proc/{guard.pid}/maps")
+        wait_until(lambda: "_ctypes" in maps.read_text() and process_state(guard.pid) == "S", "it has its timer")
+        yield guard, hang_up.close
+
+
+def test_guardian_that_stands_still_for_long_is_ended_by_its_timer() -> None:
+    """Also when nobody is left who could do it."""
+    with lone_guardian(1) as (guard, _):
+        os.kill(guard.pid, signal.SIGSTOP)
+        assert guard.wait(WAIT_S) == -signal.SIGKILL
+
+
+def test_guardian_that_does_not_stand_still_lives_on() -> None:
+    with lone_guardian(5) as (guard, hang_up):
+        with pytest.raises(subprocess.TimeoutExpired):
+            guard.wait(6)
+        hang_up()
+        assert guard.wait(WAIT_S) == 0

@@ -45,6 +45,8 @@ def _children() -> dict[int, str]:
     for child in below():
         try:
             found[child.pid] = f"{child.status()} {' '.join(child.cmdline())[:200]}"
+        except psutil.ZombieProcess:
+            found[child.pid] = "zombie"
         except (psutil.NoSuchProcess, IndexError):
             # Only a child of a child can vanish by itself; ours would stay as a zombie.
             continue
