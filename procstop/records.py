@@ -68,12 +68,13 @@ class Contained:
 @dataclass(frozen=True)
 class Tree:
     """The receipt of a tree that was ended by force: how many processes there were below the worker, how many of all
-    were sent SIGKILL, and how many are left.
+    were sent SIGKILL, and how many are left. `processes` are the first 32 that were found below it, as (pid, name).
     """
 
     found: int = 0
     killed: int = 0
     left: int = 0
+    processes: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)

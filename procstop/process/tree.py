@@ -55,6 +55,14 @@ def descendants(pid: int) -> list[psutil.Process]:
     return found
 
 
+def name_of(process: psutil.Process) -> str:
+    """Return what a process calls itself, which is up to it; empty if it is gone."""
+    try:
+        return str(process.name())
+    except GONE:
+        return ""
+
+
 def adopted(known: Collection[int], is_ours: Callable[[psutil.Process], bool] | None) -> list[psutil.Process]:
     """Return the orphans that came to this process: children that are not `known`, neither workers nor helpers.
 

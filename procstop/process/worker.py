@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
-from procstop.process.tree import GONE, descendants, send
+from procstop.process.tree import GONE, descendants, name_of, send
 
 TOKEN = "PROCSTOP_ATTEMPT"
 """Environment variable that marks what a worker starts, unless that drops it: "RUN-NUMBER", or the run's id alone."""
@@ -65,6 +65,10 @@ class Pipes:
         self.ours = {}
 
 
+MOST_NAMED = 32
+"""Processes below a worker whose names are kept."""
+
+
 @dataclass
 class Worker(Child):
     """A child that hosts one attempt after another, and the supervisor's ends of its pipes.
@@ -82,6 +86,7 @@ class Worker(Child):
     guarded: bool = False
     early: bytes = b""
     _seen: dict[int, psutil.Process] = field(default_factory=dict)
+    _names: dict[int, str] = field(default_factory=dict)
     _killed: set[int] = field(default_factory=set)
 
     @classmethod
@@ -137,13 +142,25 @@ class Worker(Child):
     def descendants(self) -> list[psutil.Process]:
         """Return everything that the worker started and that still lives; remember it for `owns`."""
         found = [] if self.ended is not None else descendants(self.pid)
-        self._seen.update((process.pid, process) for process in found)
+        for process in found:
+            self._note(process)
         return found
+
+    def _note(self, process: psutil.Process) -> None:
+        self._seen[process.pid] = process
+        if process.pid not in self._names and len(self._names) < MOST_NAMED:
+            # What it is called when it is first seen: later it may be gone, or have another name.
+            self._names[process.pid] = name_of(process)
 
     @property
     def found(self) -> int:
         """How many processes were ever seen below it."""
         return len(self._seen)
+
+    @property
+    def named(self) -> tuple[tuple[int, str], ...]:
+        """The first `MOST_NAMED` of them: the pid and the name that each had when it was seen first."""
+        return tuple(self._names.items())
 
     @property
     def killed(self) -> int:
@@ -163,7 +180,7 @@ class Worker(Child):
     def count_orphan(self, orphan: psutil.Process) -> None:
         """Have an orphan of this worker's, which is killed elsewhere, in the receipt."""
         self._killed.add(orphan.pid)
-        self._seen[orphan.pid] = orphan
+        self._note(orphan)
 
     def peak_memory_bytes(self) -> int | None:
         """Return the most memory the worker had resident so far; None where that cannot be read."""

@@ -24,7 +24,7 @@ from typing import Any
 from procstop import __version__
 from procstop.errors import JobFileError, ProcstopError
 from procstop.model import Value
-from procstop.records import AttemptRecord, Contained, RunRecord, StreamRecord, TaskRecord
+from procstop.records import AttemptRecord, Contained, RunRecord, StreamRecord, TaskRecord, Tree
 from procstop.reporting.text import printable
 
 SCHEMA = "procstop.report/1"
@@ -96,10 +96,17 @@ def _attempt(record: AttemptRecord) -> dict[str, Any]:
         "peak_memory_bytes": record.peak_memory_bytes,
         "cpu_s": _seconds(record.cpu_s),
         "containment": _contained(record.contained),
-        "tree": None if record.tree is None else vars(record.tree),
+        "tree": _tree(record.tree),
         "stdout": _stream(record.stdout),
         "stderr": _stream(record.stderr),
     }
+
+
+def _tree(record: Tree | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    named = [{"pid": pid, "name": _text(name)} for pid, name in record.processes]
+    return {"found": record.found, "killed": record.killed, "left": record.left, "processes": named}
 
 
 def _contained(record: Contained | None) -> dict[str, Any] | None:

@@ -477,8 +477,8 @@ class LiveAttempt:
         """Tell what force found and did, once the end of it all is known."""
         if worker is None or not (worker.killed or self._state.rung in (Rung.TERMINATE, Rung.KILL)):
             return None
-        lost = self._state.outcome is Outcome.LOST
-        return Tree(worker.found, worker.killed, len(worker.descendants()) + 1 if lost else 0)
+        left = len(worker.descendants()) + 1 if self._state.outcome is Outcome.LOST else 0
+        return Tree(worker.found, worker.killed, left, worker.named)
 
     def _make_sink(self, stream: str) -> Sink:
         directory = self._crew.output_dir

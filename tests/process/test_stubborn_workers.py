@@ -200,7 +200,11 @@ def test_receipt_of_a_kill_tells_what_was_found_and_that_nothing_is_left(engine:
         stop=StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.0, kill_wait=20.0),
     )
     assert (attempt.outcome, attempt.reason) == (Outcome.KILLED, Reason.TIME_LIMIT)
-    assert attempt.tree == Tree(found=1, killed=2, left=0)
+    tree = attempt.tree
+    assert tree is not None and (tree.found, tree.killed, tree.left) == (1, 2, 0)
+    # It was forked, and goes by the name of its worker.
+    said = [int(word) for word in attempt.stdout.tail.split() if word.isdigit()]
+    assert tree.processes == ((said[-1], "procstop-worker"),)
 
 
 def test_worker_alone_is_all_that_a_kill_finds(engine: str, guests: Guests) -> None:
