@@ -19,8 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from procstop import messages, process
-from procstop.messages import Decoder, ForkAnswer, ForkRequest, Guarded, Order, ProtocolError, Ready
+from procstop import process
+from procstop.messages import Order, ProtocolError
+from procstop.messages.forkserver import KEPT_ORDERS, ForkAnswer, ForkRequest
+from procstop.messages.orders import encode_order
+from procstop.messages.worker import MAX_MESSAGE, Decoder, Guarded, Ready
 from procstop.process import Pipes, SpawnError
 from procstop.process.server import ForkServer, ServerGone
 from procstop.supervisor.family import Family
@@ -183,7 +186,7 @@ class ForkServers:
         pipes.close_theirs()
         if text is not None:
             server.orders[id(order)] = (key, order)
-            if len(server.orders) > messages.KEPT_ORDERS:
+            if len(server.orders) > KEPT_ORDERS:
                 del server.orders[next(iter(server.orders))]
         return pipes
 
@@ -192,7 +195,7 @@ class ForkServers:
         known = server.orders.get(id(order))
         if known is not None:
             return known[0], None
-        return next(self._orders), messages.encode_order(order).decode()
+        return next(self._orders), encode_order(order).decode()
 
     def _on_answers(self, server: _Server) -> None:
         if not self._is_there(server):
@@ -321,7 +324,7 @@ class ForkServers:
         """A worker that we were not told of has said something, or there is none any more."""
         self._loop.unwatch(report)
         spawning, pipes = server.asked.pop(number)
-        data = os.read(report, messages.MAX_MESSAGE)
+        data = os.read(report, MAX_MESSAGE)
         pid = _pid_in(data)
         if pid is not None and not process.is_stranger(pid):
             self._asker.on_made(spawning, pipes, pid, data)

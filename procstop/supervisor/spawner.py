@@ -14,8 +14,9 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 
-from procstop import linux, messages, process
-from procstop.messages import ForkAnswer, Start
+from procstop import linux, process
+from procstop.messages.forkserver import ForkAnswer
+from procstop.messages.orders import Start, encode_start
 from procstop.model import Spawn
 from procstop.process import Ended, Pipes, SpawnError, Worker
 from procstop.supervisor.family import Family
@@ -117,7 +118,7 @@ class Spawner:
             worker = process.spawn_worker(
                 spawning.attempt,
                 # The secret as it is, before the rest: it is to leave no trace in what reads the rest.
-                spawning.secret + messages.encode_start(start),
+                spawning.secret + encode_start(start),
                 module=opened.module,
                 artifact=-1 if artifact is None else artifact.fd,
                 stdin=opened.stdin,
