@@ -12,6 +12,6 @@ exactly as described raises `ProtocolError`. What several conversations share ca
 """
 
 from procstop.messages.bounds import MAX_TEXT, ProtocolError, cut_text, encode_value
-from procstop.messages.orders import Order
+from procstop.messages.orders import TOKEN, Order
 
-__all__ = ["MAX_TEXT", "Order", "ProtocolError", "cut_text", "encode_value"]
+__all__ = ["MAX_TEXT", "TOKEN", "Order", "ProtocolError", "cut_text", "encode_value"]

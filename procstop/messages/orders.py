@@ -11,6 +11,9 @@ from typing import Any
 
 from procstop.model import Value
 
+TOKEN = "PROCSTOP_ATTEMPT"
+"""Environment variable that marks what a run starts, unless that drops it: the attempt's id, or the run's alone."""
+
 
 @dataclass(frozen=True)
 class Order:

@@ -11,10 +11,9 @@ import subprocess
 from collections.abc import Sequence
 
 from procstop.errors import ProcstopError
-from procstop.messages import ProtocolError
+from procstop.messages import TOKEN, ProtocolError
 from procstop.messages.forkserver import ForkAnswer, ForkRequest, decode_answer, encode_request, split_request
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
-from procstop.process.worker import TOKEN
 
 MAX_PACKET = 32 * 1024
 """A request that is longer comes with a file."""

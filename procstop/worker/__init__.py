@@ -28,7 +28,7 @@ from typing import NoReturn
 from procstop import containment, linux
 from procstop.cache import SECRET_BYTES, read_whole
 from procstop.engines import load
-from procstop.messages import Order, cut_text
+from procstop.messages import TOKEN, Order, cut_text
 from procstop.messages.orders import Start, decode_start
 from procstop.model import Outcome, Value
 from procstop.records import Report
@@ -36,9 +36,6 @@ from procstop.worker.channel import Channel
 from procstop.worker.confine import Confiner
 from procstop.worker.host import Host, spell
 from procstop.worker.prepare import Prepared, prepare
-
-TOKEN = "PROCSTOP_ATTEMPT"
-"""Environment variable that marks what a worker starts."""
 
 
 def main() -> NoReturn:
