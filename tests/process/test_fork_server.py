@@ -170,7 +170,8 @@ def test_worker_that_was_made_and_not_told_says_so_itself(
     watcher = Watcher()
     with start(Job("test", [task(guests["spins"], engine=engine, stop=QUICK)]), observers=[watcher]) as run:
         watcher.wait_for_state("running")
-        assert children(os.getpid()) == watcher.pids()
+        # The guardian is told from a worker by its command line, which it has a moment after its birth.
+        wait_until(lambda: children(os.getpid()) == watcher.pids(), "there is the worker alone")
         run.stop(Rung.KILL)
         attempt = run.result().tasks[0].attempts[0]
     assert attempt.outcome is Outcome.KILLED
