@@ -20,7 +20,7 @@ from procstop import cache, containment, linux, sandbox
 from procstop.cache import Cache, CacheError, read_whole, write_whole
 from procstop.engines import Engine, load
 from procstop.errors import EngineError, GuestError
-from procstop.messages import Compiled, encode_compiled
+from procstop.messages.compiler import Compiled, encode_compiled
 from procstop.worker.prepare import prepare
 
 

@@ -24,11 +24,20 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from procstop import containment, linux, messages
+from procstop import containment, linux
 from procstop.cache import SECRET_BYTES, read_whole
 from procstop.engines import Engine, load
 from procstop.errors import SHORTAGES, EngineError, GuestError
-from procstop.messages import ForkAnswer, ForkRequest, Order
+from procstop.messages import Order
+from procstop.messages.forkserver import (
+    KEPT_ORDERS,
+    ForkAnswer,
+    ForkRequest,
+    decode_request,
+    encode_answer,
+    join_request,
+)
+from procstop.messages.orders import decode_order
 from procstop.worker import serve
 from procstop.worker.channel import Channel
 from procstop.worker.confine import Confiner
@@ -53,7 +62,7 @@ def main() -> NoReturn:
     try:
         engine = load(setup["engine"])
     except EngineError as error:
-        server.send(messages.encode_answer(ForkAnswer(0, None, str(error))))
+        server.send(encode_answer(ForkAnswer(0, None, str(error))))
         os._exit(1)
     Server(server, lifeline, supervisor, engine, secret).run()
 
@@ -94,7 +103,7 @@ class Server:
             if not data:
                 os._exit(0)
             try:
-                self._serve(messages.decode_request(data), fds)
+                self._serve(decode_request(data), fds)
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -112,13 +121,13 @@ class Server:
 
     def _answer(self, answer: ForkAnswer) -> None:
         try:
-            self._socket.send(messages.encode_answer(answer))
+            self._socket.send(encode_answer(answer))
         except OSError:
             os._exit(0)  # The supervisor is gone.
 
     def _serve(self, request: ForkRequest, fds: list[int]) -> None:
         if request.filed:
-            request = messages.join_request(request, read_whole(fds[-1]))
+            request = join_request(request, read_whole(fds[-1]))
         try:
             order = self._order(request)
             prepared = self._modules.get((order.module_digest, request.artifact), fds)
@@ -136,10 +145,10 @@ class Server:
 
     def _order(self, request: ForkRequest) -> Order:
         if request.order is not None:
-            order = self._orders[request.key] = messages.decode_order(request.order)
+            order = self._orders[request.key] = decode_order(request.order)
             self._confiner.lay_ready(order)
             # The supervisor forgets them in the same order, and sends one again that it has forgotten.
-            if len(self._orders) > messages.KEPT_ORDERS:
+            if len(self._orders) > KEPT_ORDERS:
                 del self._orders[next(iter(self._orders))]
         return self._orders[request.key]
 

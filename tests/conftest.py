@@ -55,7 +55,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def guests(tmp_path_factory: pytest.TempPathFactory) -> Guests:
-    """The guests of tests/guests by name, and those that are made when they are asked for."""
+    """The guests of tests/guests and of the selftest by name, and those that are made when they are asked for."""
     return Guests(tmp_path_factory.mktemp("guests"))
 
 

@@ -5,6 +5,7 @@
 used here and nowhere else.
 """
 
+from procstop.messages import TOKEN
 from procstop.process.child import (
     PACKAGE_ROOT,
     Ended,
@@ -17,7 +18,7 @@ from procstop.process.child import (
     run_helper,
 )
 from procstop.process.tree import Process, adopted, descendants, remove_orphans, send
-from procstop.process.worker import TOKEN, Pipes, Worker, marked_with, spawn_worker
+from procstop.process.worker import Pipes, Worker, marked_with, spawn_worker
 
 __all__ = [
     "PACKAGE_ROOT",

@@ -9,9 +9,9 @@ import signal
 import subprocess
 from typing import Any
 
-from procstop.messages import Compiled, ProtocolError, decode_compiled
+from procstop.messages import TOKEN, ProtocolError
+from procstop.messages.compiler import Compiled, decode_compiled
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
-from procstop.process.worker import TOKEN
 
 _MAX_ANSWER = 64 * 1024
 

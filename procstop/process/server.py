@@ -10,11 +10,10 @@ import socket
 import subprocess
 from collections.abc import Sequence
 
-from procstop import messages
 from procstop.errors import ProcstopError
-from procstop.messages import ForkAnswer, ForkRequest, ProtocolError
+from procstop.messages import TOKEN, ProtocolError
+from procstop.messages.forkserver import ForkAnswer, ForkRequest, decode_answer, encode_request, split_request
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
-from procstop.process.worker import TOKEN
 
 MAX_PACKET = 32 * 1024
 """A request that is longer comes with a file."""
@@ -67,13 +66,13 @@ class ForkServer(Child):
 
         Raise `ServerGone` where nobody hears it, and `SpawnError` where the system passes no more descriptors.
         """
-        short, file = messages.split_request(request, MAX_PACKET)
+        short, file = split_request(request, MAX_PACKET)
         try:
             with contextlib.ExitStack() as stack:
                 if file is not None:
                     fds = [*fds, stack.enter_context(file_of(file)).fileno()]
                 rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-                self._socket.sendmsg([messages.encode_request(short)], [rights])
+                self._socket.sendmsg([encode_request(short)], [rights])
             return True
         except BlockingIOError:
             return False
@@ -101,7 +100,7 @@ class ForkServer(Child):
                     return found
                 raise ServerGone("it has ended")
             try:
-                found.append(messages.decode_answer(data))
+                found.append(decode_answer(data))
             except ProtocolError as error:
                 raise ServerGone(f"it sent {error}") from None
 

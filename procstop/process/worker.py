@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from procstop.messages import TOKEN
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
 from procstop.process.tree import GONE, descendants, name_of, send
 
-TOKEN = "PROCSTOP_ATTEMPT"
-"""Environment variable that marks what a worker starts, unless that drops it: "RUN-NUMBER", or the run's id alone."""
 _FREEZE_ROUNDS = 50
 
 

@@ -1,12 +1,12 @@
 """Run a job: one event loop, facts in, state machine, actions out.
 
 Theory of operation. The supervisor gets a worker for each attempt (`attempt.LiveAttempt`), as many side by side as
-the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a deadline wakes it. Workers are forked by a
-fork server (`spawner`), with a module that was compiled once (`artifacts`), or are taken over from an attempt before
-(`pool`); all of them are children of this process (`family`). It runs no guest code, loads no engine, and never waits
-for a worker: every rung of every ladder is a timer, so that many stubborn workers are stopped in the time of one. It
-holds the only writing end of the lifeline, so its death ends every child; what those leave behind is ended by the
-guardian (`guarding`), which alone outlives it.
+the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a deadline wakes it. An attempt finds its way
+to a worker (`hiring`): workers are made (`spawner`) by a fork server (`forkservers`), with a module that was compiled
+once (`artifacts`), or are taken over from an attempt before (`pool`); all of them are children of this process
+(`family`). It runs no guest code, loads no engine, and never waits for a worker: every rung of every ladder is a timer,
+so that many stubborn workers are stopped in the time of one. It holds the only writing end of the lifeline, so its
+death ends every child; what those leave behind is ended by the guardian (`guarding`), which alone outlives it.
 
 `run` belongs to one thread, which starts all workers and must live as long as they do. `press`, `stop`, `pause` and
 `resume` may be called from any thread and from signal handlers.

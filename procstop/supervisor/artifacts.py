@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from procstop.cache import SECRET_BYTES, BadArtifact, Cache, CacheError, Key
 from procstop.errors import SHORTAGES
-from procstop.messages import Compiled
+from procstop.messages.compiler import Compiled
 from procstop.process import SpawnError
 from procstop.process.compiler import Compiler
 from procstop.supervisor.assignment import Assignment

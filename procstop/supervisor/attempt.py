@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from procstop import events, messages
+from procstop import events
 from procstop.lifecycle import (
     Action,
     Attempt,
@@ -29,7 +29,8 @@ from procstop.lifecycle import (
     Stop,
     step,
 )
-from procstop.messages import Interrupt, ProtocolError
+from procstop.messages import ProtocolError
+from procstop.messages import worker as messages
 from procstop.model import Outcome, Reason, Rung
 from procstop.process import Worker
 from procstop.records import AttemptRecord, StoppingPoints, Tree
@@ -387,7 +388,7 @@ class LiveAttempt:
         self._peak = worker.peak_memory_bytes() or self._peak
         if action is Action.INTERRUPT:
             try:
-                os.write(worker.control, messages.encode(Interrupt(self.token)))
+                os.write(worker.control, messages.encode(messages.Interrupt(self.token)))
             except OSError:
                 pass  # It closed its end; the grace runs all the same.
         elif action is Action.TERMINATE:

@@ -18,7 +18,7 @@ from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.crew import Crew
 from procstop.supervisor.pool import assign
 from procstop.supervisor.port import Port
-from procstop.supervisor.spawner import Spawning
+from procstop.supervisor.spawning import Spawning
 
 _MOST_SPOILT = 2
 """Artifacts in a row that an attempt may find spoilt."""

@@ -11,8 +11,8 @@ import os
 import socket
 from collections.abc import Callable, Hashable
 
-from procstop import messages
-from procstop.messages import Assign, ProtocolError
+from procstop.messages import ProtocolError
+from procstop.messages.worker import Assign, encode
 from procstop.model import Value
 from procstop.supervisor.family import Family
 from procstop.supervisor.loop import Loop
@@ -121,7 +121,7 @@ class _Waits:
 def assign(port: Port, attempt: str, args: tuple[Value, ...], stdin: int | None) -> bool:
     """Give a free worker another attempt; return whether it could be told of it, whole."""
     try:
-        data = messages.encode(Assign(attempt, args, stdin is not None))
+        data = encode(Assign(attempt, args, stdin is not None))
     except ProtocolError:
         return False
     try:

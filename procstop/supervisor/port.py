@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from procstop import process
-from procstop.messages import Decoder
+from procstop.messages.worker import Decoder
 from procstop.process import Worker
 from procstop.supervisor.loop import Loop, Timer
 

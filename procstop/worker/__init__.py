@@ -25,19 +25,17 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from procstop import containment, linux, messages
+from procstop import containment, linux
 from procstop.cache import SECRET_BYTES, read_whole
 from procstop.engines import load
-from procstop.messages import Order, Start, cut_text
+from procstop.messages import TOKEN, Order, cut_text
+from procstop.messages.orders import Start, decode_start
 from procstop.model import Outcome, Value
 from procstop.records import Report
 from procstop.worker.channel import Channel
 from procstop.worker.confine import Confiner
 from procstop.worker.host import Host, spell
 from procstop.worker.prepare import Prepared, prepare
-
-TOKEN = "PROCSTOP_ATTEMPT"
-"""Environment variable that marks what a worker starts."""
 
 
 def main() -> NoReturn:
@@ -115,7 +113,7 @@ def _take_start(fd: int) -> tuple[bytearray, Start]:
     """Return the cache's secret, of which there is no other copy in this process, and the start."""
     secret = bytearray(SECRET_BYTES)
     os.preadv(fd, [secret], 0)
-    start = messages.decode_start(os.pread(fd, os.fstat(fd).st_size, SECRET_BYTES))
+    start = decode_start(os.pread(fd, os.fstat(fd).st_size, SECRET_BYTES))
     os.close(fd)
     return secret, start
 

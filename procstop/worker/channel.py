@@ -19,8 +19,9 @@ import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
 
-from procstop import containment, linux, messages
-from procstop.messages import Assign, Beat, Decoder, Final, Guarded, Interrupt, ProtocolError, Ready
+from procstop import containment, linux
+from procstop.messages import ProtocolError
+from procstop.messages.worker import MAX_MESSAGE, Assign, Beat, Decoder, Final, Guarded, Interrupt, Ready, encode
 from procstop.model import Outcome
 from procstop.records import Report
 from procstop.stopping import TICK_S, Flag
@@ -58,7 +59,7 @@ class Channel:
 
     def say_guarded(self, note: str | None = None) -> None:
         """Say that the guards are on, where it takes a while until the guest is ready, which says it too."""
-        self._send(messages.encode(Guarded(self.attempt, os.getpid(), note)))
+        self._send(encode(Guarded(self.attempt, os.getpid(), note)))
 
     def open(self, flag: Flag, interruptible: bool, *, always_listen: bool = False) -> None:
         """Say that the guest is about to run, and listen from now on if it can be interrupted, or `always`."""
@@ -77,7 +78,7 @@ class Channel:
             self._begun = _thread.allocate_lock()
             self._begun.acquire()
             _thread.start_new_thread(self._listen, (interruptible,))
-        self._send(messages.encode(Ready(self.attempt, os.getpid(), interruptible)))
+        self._send(encode(Ready(self.attempt, os.getpid(), interruptible)))
 
     def finish(self, report: Report, free: bool) -> None:
         """Send the one report of this attempt; nothing more is sent about it, and its flag is let go of."""
@@ -85,9 +86,9 @@ class Channel:
             self._finished = True
             self._flag = None
             try:
-                data = messages.encode(Final(self.attempt, report, free))
+                data = encode(Final(self.attempt, report, free))
             except (ProtocolError, ValueError) as error:
-                data = messages.encode(Final(self.attempt, Report(Outcome.CRASHED, message=f"report: {error}"), free))
+                data = encode(Final(self.attempt, Report(Outcome.CRASHED, message=f"report: {error}"), free))
             self._write(data)
 
     def is_alone(self) -> bool:
@@ -138,10 +139,10 @@ class Channel:
     def _receive(self) -> bytes:
         """Read from the control pipe, and keep the descriptors that came along."""
         if self._socket is None:
-            return os.read(self._control, messages.MAX_MESSAGE)
+            return os.read(self._control, MAX_MESSAGE)
         size = array.array("i").itemsize
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(messages.MAX_MESSAGE, socket.CMSG_SPACE(4 * size), _CLOEXEC)
+            data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4 * size), _CLOEXEC)
         except ConnectionError:
             return b""
         for level, kind, content in ancillary:
@@ -180,7 +181,7 @@ class Channel:
             self._once_known = None
 
     def _beat(self, passed: int, done: int | None, total: int | None) -> None:
-        data = messages.encode(Beat(self.attempt, passed, done, total))
+        data = encode(Beat(self.attempt, passed, done, total))
         with self._lock:
             if not self._finished:
                 try:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from procstop import arguments, hosting, linking, messages
+from procstop import arguments, hosting, linking
 from procstop.engines import Engine, GuestTrap, HostFunction
 from procstop.errors import EngineError, GuestError
 from procstop.linking import Link
-from procstop.messages import Order, cut_text
+from procstop.messages import MAX_TEXT, Order, cut_text
 from procstop.model import Outcome, StrategyKind, Value
 from procstop.module import FuncType, ModuleInfo
 from procstop.records import Report
@@ -253,7 +253,7 @@ def _exited(exit: Exit) -> Report:
 def _read_text(guest: hosting.Guest, pointer: int, length: int) -> bytes:
     try:
         # A message is cut before it is sent: no need to copy gigabytes of it out of the guest first.
-        return guest.read(pointer, min(length & 0xFFFFFFFF, 4 * messages.MAX_TEXT))
+        return guest.read(pointer, min(length & 0xFFFFFFFF, 4 * MAX_TEXT))
     except IndexError as error:
         raise HostError(error) from None
 

@@ -10,23 +10,20 @@ from typing import Any
 
 import pytest
 
-from procstop.messages import (
+from procstop.messages import MAX_TEXT, ProtocolError
+from procstop.messages.forkserver import ForkAnswer, decode_answer, encode_answer
+from procstop.messages.worker import (
     MAX_MESSAGE,
-    MAX_TEXT,
     MAX_VALUES,
     Assign,
     Beat,
     Decoder,
     Final,
-    ForkAnswer,
     Guarded,
     Interrupt,
     Message,
-    ProtocolError,
     Ready,
-    decode_answer,
     encode,
-    encode_answer,
 )
 from procstop.model import Outcome
 from procstop.records import Report, StoppingPoints

@@ -271,14 +271,30 @@ def test_retry_after_a_compiler_was_killed_compiles_anew(engine: str, large: str
     assert len(set(watcher.compilers())) == 2
 
 
-@pytest.mark.parametrize("mebibytes", [4, 24])
-def test_compiler_that_needs_more_memory_than_it_may_use_says_so(engine: str, large: str, mebibytes: int) -> None:
+# Lack of memory shows in two ways, by whose allocation is the first to be refused: Python raises, an engine aborts.
+
+
+@pytest.mark.parametrize("mebibytes", [4, 16])
+def test_compiler_that_may_not_even_hold_the_module_rejects_it(engine: str, guests: Guests, mebibytes: int) -> None:
     limits = Limits(start=100.0, compile_memory=mebibytes << 20)
-    record = run_record(task(large, "run", engine=engine), limits=limits)
+    # Larger than the limit, so that reading it fails, whatever is free already; the engine never comes to see it.
+    record = run_record(task(guests.huge(), "run", engine=engine), limits=limits, workers=Workers(cache=False))
     attempt = record.tasks[0].attempts[0]
-    assert attempt.outcome in (Outcome.REJECTED, Outcome.CRASHED)
-    assert f"{mebibytes} MiB (limits.compile_memory)" in (attempt.message or ""), attempt.message
-    assert attempt.reason is None
+    assert (attempt.outcome, attempt.reason, attempt.wait) == (Outcome.REJECTED, None, None)
+    assert attempt.message == f"the compiler is out of memory; it may use {mebibytes} MiB (limits.compile_memory)"
+
+
+def test_compiler_that_its_engine_takes_down_says_how_much_it_might_use(engine: str, large: str) -> None:
+    """At which limit an engine aborts, and does not fail in some other way, is its allocator's to say: so we do it."""
+    watcher = Watcher()
+    guest = task(large, "run", engine=engine, limits=Limits(start=100.0, compile_memory=512 << 20))
+    with nobody_compiles(), start(Job("test", [guest]), observers=[watcher]) as run:
+        (compiler,) = watcher.wait_for_compilers()
+        wait_until(lambda: is_waiting(compiler), "it has its limit, and compiles")
+        os.kill(compiler, signal.SIGABRT)
+        attempt = run.result().tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.reason, attempt.wait) == (Outcome.CRASHED, None, ("signal", signal.SIGABRT))
+    assert attempt.message == "the compiler was ended by SIGABRT; it may use 512 MiB (limits.compile_memory)"
 
 
 def test_module_that_cannot_be_compiled_is_rejected_for_each_that_wants_it(engine: str, guests: Guests) -> None:

@@ -170,7 +170,8 @@ def test_worker_that_was_made_and_not_told_says_so_itself(
     watcher = Watcher()
     with start(Job("test", [task(guests["spins"], engine=engine, stop=QUICK)]), observers=[watcher]) as run:
         watcher.wait_for_state("running")
-        assert children(os.getpid()) == watcher.pids()
+        # The guardian is told from a worker by its command line, which it has a moment after its birth.
+        wait_until(lambda: children(os.getpid()) == watcher.pids(), "there is the worker alone")
         run.stop(Rung.KILL)
         attempt = run.result().tasks[0].attempts[0]
     assert attempt.outcome is Outcome.KILLED
@@ -222,7 +223,7 @@ def test_fork_servers_that_die_again_and_again_are_done_without(
 def test_fork_server_that_is_stopped_is_replaced(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procstop.supervisor.spawner.ANSWER_S", 1.0)
+    monkeypatch.setattr("procstop.supervisor.forkservers.ANSWER_S", 1.0)
     tasks = [waits_for(tmp_path / "mark", guests, engine)]
     tasks += [task(guests["returns"], "run", n, 1, name=f"{n}", engine=engine, needs=("waits",)) for n in range(5)]
     watcher = Watcher()
@@ -240,7 +241,7 @@ def test_fork_server_that_is_stopped_is_replaced(
 def test_fork_server_that_is_stopped_while_nobody_asks_is_left_alone(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procstop.supervisor.spawner.ANSWER_S", 0.01)
+    monkeypatch.setattr("procstop.supervisor.forkservers.ANSWER_S", 0.01)
     watcher = Watcher()
     with start(Job("test", [waits_for(tmp_path / "mark", guests, engine)]), observers=[watcher]) as run:
         watcher.wait_for_output(b"waiting")
@@ -255,7 +256,7 @@ def test_fork_server_that_is_stopped_while_nobody_asks_is_left_alone(
 def test_fork_server_that_never_greets_is_replaced(
     engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr("procstop.supervisor.spawner.HELLO_S", 0.3)
+    monkeypatch.setattr("procstop.supervisor.forkservers.HELLO_S", 0.3)
     take_the_place(monkeypatch, fault)
     watcher = Watcher()
     attempt = run_guest(guests["returns"], "run", 1, 7, engine=engine, observers=[watcher])
@@ -350,7 +351,7 @@ def test_fork_server_that_hangs_does_not_hold_up_the_end_of_another_attempt(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the other attempt left could be a worker that the fork server has not told of."""
-    monkeypatch.setattr("procstop.supervisor.spawner.ANSWER_S", 600.0)
+    monkeypatch.setattr("procstop.supervisor.forkservers.ANSWER_S", 600.0)
     mark, last = tmp_path / "mark", tmp_path / "last"
     leaves = task(guests["calls_host"], name="leaves", engine=engine, env={"MARK": str(last)},
                   host={"env.work": hosts.dies_at_mark_with_an_escapee})  # fmt: skip
@@ -453,7 +454,7 @@ def test_fork_server_that_stands_still_does_not_hold_up_a_kill(engine: str, gues
 def test_fork_server_that_stands_still_costs_no_more_than_the_kill_wait(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procstop.supervisor.spawner.HURRY_S", 60.0)
+    monkeypatch.setattr("procstop.supervisor.forkservers.HURRY_S", 60.0)
     stop = StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.0, kill_wait=0.2)
     late = task(guests["spins"], name="late", engine=engine, needs=("waits",), limits=Limits(start=0.2), stop=stop)
     mark = tmp_path / "mark"
@@ -473,7 +474,7 @@ def test_pause_takes_hold_though_the_fork_server_does_not_answer(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_it: bool
 ) -> None:
     """Ctrl-Z while a worker is on its way, and does not come: the run stands still all the same."""
-    monkeypatch.setattr("procstop.supervisor.spawner.ANSWER_S", 1.0)
+    monkeypatch.setattr("procstop.supervisor.forkservers.ANSWER_S", 1.0)
     tasks = [waits_for(tmp_path / "mark", guests, engine)]
     tasks += [task(guests["returns"], "run", 1, 7, name="next", engine=engine, needs=("waits",))]
     watcher, paused = Watcher(), threading.Event()

@@ -32,7 +32,7 @@ from procstop import (
     Workers,
 )
 from procstop.events import AttemptProgress, AttemptStarted, Output
-from procstop.messages import Interrupt, encode
+from procstop.messages.worker import Interrupt, encode
 from procstop.preflight import prepare
 from procstop.supervisor import Supervisor
 from support import hosts

@@ -1,4 +1,4 @@
-"""The guests: those of tests/guests as bytes, and large or broken ones that are made here."""
+"""The guests: those of tests/guests and of the selftest as bytes, and large or broken ones that are made here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from procstop.preflight import read_sources
-from support.places import GUESTS
+from support.places import GUESTS, SHIPPED_GUESTS
 
 
 class Guests:
@@ -14,7 +14,10 @@ class Guests:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        for path, source in read_sources(str(path) for path in sorted(GUESTS.glob("*.wat"))).items():
+        paths = [*SHIPPED_GUESTS.glob("*.wat"), *GUESTS.glob("*.wat")]
+        self._texts = {path.stem: str(path) for path in sorted(paths)}
+        assert len(self._texts) == len(paths), "a guest of tests/guests has the name of one that is shipped"
+        for path, source in read_sources(self._texts.values()).items():
             assert isinstance(source.module, bytes), f"{path}: {source.error}"
             (directory / f"{Path(path).stem}.wasm").write_bytes(source.module)
 
@@ -25,7 +28,7 @@ class Guests:
 
     def text(self, name: str) -> str:
         """Return the path of a guest's text."""
-        return str(GUESTS / f"{name}.wat")
+        return self._texts[name]
 
     def empty(self) -> str:
         """A file of 0 bytes."""

@@ -6,6 +6,9 @@ some of its processes after a random time. A run whose supervisor was spared has
 one guardian is there and nothing else of it, its supervisor is killed as well. Then this process waits until it has no
 child left; every end is reaped here. What is still there at the deadline is a survivor.
 
+`procstop.selftest.victim` does the like for users, in less time. Here any two processes of a run are killed, workers
+and those that have only just begun included, and a seed makes the same choices again.
+
     python killing.py SEED TRIALS LONGEST_MS CONCURRENCY ENGINE MODULE VICTIM[+VICTIM...]
 
 where a victim is the supervisor, the server, the guardian or a worker,
@@ -16,20 +19,20 @@ should not be there, survivors, which of them were there and killed].
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
-
-import psutil
 
 from procstop import Job, Task, linux
 from procstop.places import cache_directory
 from procstop.preflight import Plan, prepare
+from procstop.selftest import processes
+from procstop.selftest.processes import Identity
 from procstop.supervisor import Supervisor
 
 DEADLINE_S = 20.0
@@ -51,25 +54,21 @@ def main() -> None:
             supervise(plan)
         # Chance is what this is about: here alone a sleep is not for luck.
         time.sleep(delay_ms / 1000)
-        below = len(children()) - 1
+        below = len(processes.below(os.getpid())) - 1
         found = find(supervisor)
         names = chance.sample(whom.split("+"), whom.count("+") + 1)
         killed = [name for name in names if name in found]
-        for name in killed:
-            # What was killed before may have ended it already; it is no other's pid, since this process reaps.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(found[name], signal.SIGKILL)
         began = time.monotonic()
-        left = concurrency - killed.count("worker")
-        went_on = wait_until_it_goes_on(left, began + DEADLINE_S) if "supervisor" not in killed else []
-        if "supervisor" not in killed:
+        processes.kill(found[name] for name in killed)
+        if "supervisor" in killed:
+            left = wait_for_all()
+            took = time.monotonic() - began
+        else:
+            left = wait_until_it_goes_on(concurrency - killed.count("worker"))
             took = time.monotonic() - began
             os.kill(supervisor, signal.SIGKILL)
-            survivors = went_on + wait_for_all(time.monotonic() + DEADLINE_S)
-        else:
-            survivors = wait_for_all(began + DEADLINE_S)
-            took = time.monotonic() - began
-        results.append([round(delay_ms, 3), below, took, survivors, killed])
+            left += wait_for_all()
+        results.append([round(delay_ms, 3), below, took, left, killed])
     json.dump(results, sys.stdout)
 
 
@@ -81,76 +80,66 @@ def supervise(plan: Plan) -> NoReturn:
         os._exit(0)
 
 
-def find(supervisor: int) -> dict[str, int]:
-    """Return the pids of the victims that are there."""
-    found = {"supervisor": supervisor}
-    servers = []
-    for child in psutil.Process(supervisor).children():
-        try:
-            command = " ".join(child.cmdline())
-            if child.name() == "procstop-worker":
-                found["worker"] = child.pid
-            elif "from guardian import" in command:
-                found["guardian"] = child.pid
-            elif "procstop.forkserver" in command:
-                servers.append((child.create_time(), child.pid))
-        except psutil.Error:
-            continue
-    if servers:
-        # The oldest of its kind: workers begin as copies of it.
-        found["server"] = min(servers)[1]
+def find(supervisor: int) -> dict[str, Identity]:
+    """Return who of the victims is there."""
+    found = {}
+    if (itself := processes.identity(supervisor)) is not None:
+        found["supervisor"] = itself
+    for who in sorted(processes.below(supervisor), key=lambda who: (who[1], who[0])):
+        # By what they have before they have a name of their own.
+        command = command_line(who)
+        if processes.name_of(who[0]) == "procstop-worker":
+            found["worker"] = who
+        elif b"from guardian import" in command:
+            found["guardian"] = who
+        elif b"procstop.forkserver" in command:
+            # The oldest of its kind: workers begin as copies of it.
+            found.setdefault("server", who)
     return found
 
 
-def wait_until_it_goes_on(workers: int, deadline: float) -> list[str]:
+def command_line(who: Identity) -> bytes:
+    """Return a process's command line; nothing for one that is gone."""
+    try:
+        return Path(f"/proc/{who[0]}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def wait_until_it_goes_on(workers: int) -> list[str]:
     """Wait until a run has all of its workers, a guardian, a fork server if it needs one, and no more.
 
     Return what it has if it does not come to that.
     """
-    while True:
-        names = [name for child in children() if (name := name_of(child)) is not None]
+    names: list[str] = []
+
+    def is_settled() -> bool:
+        names[:] = [processes.name_of(pid) for pid, _ in processes.below(os.getpid())]
         # The supervisor, its guardian, its workers, and whatever is neither: one fork server at most.
         settled = names.count("procstop-worker") == workers and names.count("procstop-guardi") == 1
-        if settled and len(names) in (workers + 2, workers + 3):
-            return []
-        if time.monotonic() > deadline:
-            return [f"it has {names}"]
-        time.sleep(0.001)
+        return settled and len(names) in (workers + 2, workers + 3)
+
+    return [] if processes.wait_until(is_settled, DEADLINE_S) else [f"it has {names}"]
 
 
-def name_of(process: psutil.Process) -> str | None:
-    """Return a living process's name."""
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else str(process.name())
-    except (psutil.Error, IndexError):
-        return None
-
-
-def wait_for_all(deadline: float) -> list[str]:
+def wait_for_all() -> list[str]:
     """Reap children until there is none; at the deadline, kill and return those that are left."""
-    while True:
+
+    def is_alone() -> bool:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            return []
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.001)
-    left = []
-    for child in children():
-        left.append(f"{child.pid} {child.status()} {' '.join(child.cmdline())[-100:]}")
-        child.kill()
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return left
+            return True
+        return False
 
-
-def children() -> list[psutil.Process]:
-    """Return all that is below this process."""
-    return psutil.Process().children(recursive=True)
+    if processes.wait_until(is_alone, DEADLINE_S):
+        return []
+    left = processes.below(os.getpid())
+    survivors = [f"{who[0]} {command_line(who)[-100:]!r}" for who in left]
+    processes.kill(left)
+    processes.wait_until(is_alone)
+    return survivors or ["a child that cannot be reaped"]
 
 
 if __name__ == "__main__":

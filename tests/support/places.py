@@ -8,6 +8,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests"
+SHIPPED_GUESTS = ROOT / "procstop" / "selftest" / "guests"
+"""Those that procstop brings along for its selftest; tests have them too."""
 SUPPORT = ROOT / "tests" / "support"
 
 WAIT_S = 60.0

@@ -11,40 +11,32 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from procstop.messages import (
+from procstop.messages import MAX_TEXT, Order, ProtocolError, cut_text, encode_value
+from procstop.messages.compiler import Compiled, decode_compiled, encode_compiled
+from procstop.messages.forkserver import (
+    ForkAnswer,
+    ForkRequest,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_request,
+    join_request,
+    split_request,
+)
+from procstop.messages.orders import Start, decode_order, decode_start, encode_order, encode_start
+from procstop.messages.worker import (
     MAX_MESSAGE,
-    MAX_TEXT,
     MAX_VALUES,
     Assign,
     Beat,
-    Compiled,
     Decoder,
     Final,
-    ForkAnswer,
-    ForkRequest,
     Guarded,
     Interrupt,
     Message,
-    Order,
-    ProtocolError,
     Ready,
-    Start,
-    cut_text,
     decode,
-    decode_answer,
-    decode_compiled,
-    decode_order,
-    decode_request,
-    decode_start,
     encode,
-    encode_answer,
-    encode_compiled,
-    encode_order,
-    encode_request,
-    encode_start,
-    encode_value,
-    join_request,
-    split_request,
 )
 from procstop.model import Outcome
 from procstop.records import Report, StoppingPoints

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from procstop import process
+from procstop import guardian, process
 from procstop.process import PACKAGE_ROOT, TOKEN, Ended, Worker, file_of, python_command, readable, remove_orphans
 
 
@@ -129,6 +129,11 @@ def test_closing_a_worker_twice_closes_nobody_elses_files() -> None:
 def test_orphan_is_known_by_its_token(environ: dict[str, str] | Exception, owned: bool) -> None:
     orphan = FakeProcess(os.getpid(), environ)
     assert worker(2**22 + 1).owns(orphan) is owned  # type: ignore[arg-type]
+
+
+def test_guardian_knows_by_the_same_mark_as_everybody_else() -> None:
+    # It is imported without its package, and so has to spell it by itself.
+    assert f"{TOKEN}=".encode() == guardian.MARK
 
 
 def test_orphan_is_known_by_its_session() -> None:
