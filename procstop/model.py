@@ -447,6 +447,10 @@ class Task:
         for allowed in self.host_allow:
             if allowed not in HOST_ALLOWABLE:
                 raise InvalidValue("host_allow", f"must be of {', '.join(HOST_ALLOWABLE)}, got {allowed!r}")
+        if self.host_allow and self.host is None:
+            raise InvalidValue(
+                "host_allow", "is for host functions, and the task has no host; name it or leave this out"
+            )
         seen = set()
         for directory in self.dirs:
             _check_kind("dirs", directory, Dir, 'procstop.Dir("/data", "data")')

@@ -100,6 +100,10 @@ def make_job(options: RunOptions) -> Job:
         return load_job(options.target, config=options.config, overrides=overrides, tasks=options.tasks)
     if options.tasks:
         raise JobFileError([f'--task: "{options.target}" is a module, not a job file'])
+    if options.host_allow and options.host is None:
+        raise JobFileError(
+            ["--host-allow: is for host functions, and there are none; name their file, as in --host FILE.py"]
+        )
     return single_job(
         options.target,
         call=options.call or "_start",

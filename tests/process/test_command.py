@@ -135,6 +135,7 @@ def _let_the_repeat_pass() -> None:
     [
         (["run", "nowhere.toml"], None, "nowhere.toml"),
         (["run", "nowhere.wasm"], None, "nowhere.wasm"),
+        (["run", "nowhere.wasm", "--host-allow", "network"], None, "--host-allow: is for host functions"),
         (["run", "job.toml"], "[[task]\n", "job.toml"),
         (["run", "job.toml"], '[[task]]\nname = "a"\nmodule = "no.wasm"\n', "no.wasm"),
         (["run", "job.toml"], "[limits]\ntime = 5\n", "limits.time"),

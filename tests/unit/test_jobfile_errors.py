@@ -131,6 +131,11 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ('stdin = "images"', 'stdin: must be a file, got the directory "images"'),
         ('host = "host.py"', 'host: no such file, got "host.py"'),
         ('host = "~/host.py"', 'host: no such file, got "~/host.py"; "~" is not expanded here'),
+        (
+            'host_allow = ["network"]',
+            "host_allow: is for host functions, and the task has no `host`; add one, as in "
+            'host = "hostfuncs.py", or leave it out',
+        ),
         ('dirs."/d" = "data"', 'dirs."/d": no such directory, got "data"'),
         ('dirs."/d" = "in.txt"', 'dirs."/d": not a directory, got "in.txt"'),
         (
@@ -318,6 +323,26 @@ def test_all_problems_are_told_at_once() -> None:
         'thumbs.toml: task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "a"; drop one of these needs',
         'thumbs.toml: task "b": retries: must be a whole number of at least 0, got -1',
     ]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("host = 5", "host: must be a text, got 5"),
+        ('hots = "hostfuncs.py"', 'hots: unknown key; did you mean "host"?'),
+        ('host = "gone.py"', 'host: no such file, got "gone.py"'),
+    ],
+)
+def test_host_that_was_refused_is_not_missed_by_what_it_may_do(keys: str, message: str) -> None:
+    problems = problems_of(f'{TASK}host_allow = ["network"]\n{keys}')
+    assert problems == [f'thumbs.toml: task "resize": {message}']
+
+
+@pytest.mark.usefixtures("folder")
+def test_host_functions_that_may_do_nothing_more_need_not_be_there() -> None:
+    Path("job.toml").write_text(TASK + "host_allow = []")
+    assert load_job("job.toml", user_config=False).tasks[0].host_allow == ()
 
 
 @pytest.mark.usefixtures("folder")

@@ -291,3 +291,8 @@ def test_mappings_are_copied_so_that_nobody_changes_them() -> None:
     env.clear()
     imports.clear()
     assert (one.env, one.imports) == ({"A": "1"}, {"env.f": "exit"})
+
+
+def test_what_host_functions_may_do_needs_some() -> None:
+    assert task(host="hostfuncs.py", host_allow=["network"]).host_allow == ("network",)
+    assert "the task has no host" in refused(lambda: task(host_allow=["network"]), "host_allow")
