@@ -102,7 +102,7 @@ def make_job(options: RunOptions) -> Job:
         raise JobFileError([f'--task: "{options.target}" is a module, not a job file'])
     if options.host_allow and options.host is None:
         raise JobFileError(
-            ["--host-allow: is for host functions, and there are none; name their file, as in --host FILE.py"]
+            ["--host-allow: is for host functions, and there are none; add their file, as --host FILE.py"]
         )
     return single_job(
         options.target,

@@ -15,7 +15,7 @@ from procstop.jobfile.layers import Layer
 from procstop.jobfile.needs import Graph
 from procstop.jobfile.schema import DirTable, StdinTable, TaskTable
 from procstop.jobfile.wording import key_path, line, quoted
-from procstop.model import Dir, Outcome, Stdin, Task
+from procstop.model import Dir, Outcome, Stdin, Task, same_places
 
 _DECISIVE = frozenset({"module", "call", "args", "imports", "host"})
 
@@ -190,7 +190,11 @@ def _input_problems(
         problem = files.problem(entry, str(stdin.path), "file")
         if problem is not None:
             yield ("stdin.path" if isinstance(table.stdin, StdinTable) else "stdin"), problem
-    for directory in _dirs(table, tokens):
+    dirs = _dirs(table, tokens)
+    for one, other in same_places(dirs):
+        what = "comes twice" if one == other else f"is the same path as {quoted(one)}"
+        yield key_path(("dirs", other)), f"{what} to the guest; give each directory a path of its own"
+    for directory in dirs:
         problem = files.problem(entry, str(directory.host), "directory", create=directory.write)
         if problem is not None:
             yield key_path(("dirs", directory.guest)), problem

@@ -148,6 +148,18 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
             'dirs."/d" = { path = "images", wirte = true }',
             'dirs."/d".wirte: unknown key; did you mean "write"?',
         ),
+        (
+            'dirs = { "/d" = "images", "/d/" = "." }',
+            'dirs."/d/": is the same path as "/d" to the guest; give each directory a path of its own',
+        ),
+        (
+            'each = "images/*.png"\ndirs = { "/d/{name}" = ".", "//d/./{stem}.png" = "." }',
+            'dirs."//d/./cat.png": is the same path as "/d/cat.png" to the guest; ',
+        ),
+        (
+            'each = "images/*.png"\ndirs = { "{name}" = ".", "{stem}.png" = "." }',
+            'dirs."cat.png": comes twice to the guest; ',
+        ),
         ("dirs = []", "dirs: must be a table, got an empty list"),
         ('needs = ["resiz"]', 'needs: no task is called "resiz"; did you mean "resize"?'),
         ('needs = ["resize"]', "needs: a task cannot need itself; drop its own name"),
