@@ -18,6 +18,7 @@ from procstop.messages import Order, encode_value
 from procstop.model import Job, Level, Outcome, StopPolicy, StrategyKind, Task
 from procstop.preflight.available import EngineStatus, engine_build, engine_status
 from procstop.preflight.common import Common, Fit, choose_engine
+from procstop.preflight.contained import too_little_memory
 from procstop.preflight.hosts import HostNames
 from procstop.preflight.sources import read_sources
 from procstop.records import Contained
@@ -126,6 +127,7 @@ def _assign(common: Common, job: Job, task: Task) -> tuple[Assignment, list[str]
         fit = common.fit(task, source, source.info, host)
         engine, why, abilities = fit.engine, fit.why, _abilities(common, task, fit)
         faults += fit.problems
+        faults += too_little_memory(source.info, task.limits or job.limits)
         try:
             fit_call(source.info, task.call, task.args)
         except GuestError as error:

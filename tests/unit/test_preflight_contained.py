@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from procstop import Containment, InvalidValue, Level
-from procstop.preflight.contained import barred, contained, too_little
+from procstop import Containment, InvalidValue, Level, Limits
+from procstop.module import Memory, ModuleInfo
+from procstop.preflight.contained import barred, contained, too_little, too_little_memory
 from procstop.sandbox import Support
 
 FULL, NO_LANDLOCK, BARE = Support(7, True), Support(0, True), Support(0, False)
@@ -68,6 +69,25 @@ def test_engine_that_nobody_mends_gets_no_directories_without_landlock(
     wanted: Containment, support: Support, has_dirs: bool, names: list[str]
 ) -> None:
     assert list(barred(wanted, support, has_dirs)) == names
+
+
+@pytest.mark.parametrize(
+    ("memories", "limit", "needed"),
+    [
+        ((), 1, None),
+        ((Memory(1, None),), None, None),
+        ((Memory(1, None),), 1 << 16, None),
+        ((Memory(1, None),), 1, "64KiB"),
+        ((Memory(16, None), Memory(16, None)), 1 << 20, "2MiB"),
+    ],
+)
+def test_memory_that_a_module_begins_with_must_be_granted(
+    memories: tuple[Memory, ...], limit: int | None, needed: str | None
+) -> None:
+    info = ModuleInfo((), {}, None, memories, frozenset(), None, 8)
+    problems = too_little_memory(info, Limits(memory=limit))
+    assert len(problems) == (needed is not None)
+    assert all(f'its memories begin with {needed}; give "{needed}" or more' in problem for problem in problems)
 
 
 def test_words_of_a_job_file_are_taken() -> None:
