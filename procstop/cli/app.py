@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from procstop import __version__
 from procstop.cli.cache import cache_app
+from procstop.model import ENGINES, Spawn
 
 app = typer.Typer(
     name="procstop",
@@ -32,19 +33,18 @@ app = typer.Typer(
 app.add_typer(cache_app)
 
 
-class EngineName(str, Enum):
-    """What --engine takes."""
+def _choice(option: str, words: Sequence[str], help: str) -> Any:
+    """An option that takes one of a few words."""
 
-    AUTO = "auto"
-    WASMER = "wasmer"
-    WASMTIME = "wasmtime"
+    def check(word: str | None) -> str | None:
+        if word is None or word in words:
+            return word
+        from procstop.jobfile.wording import did_you_mean, listed, quoted
 
+        guess = did_you_mean(word, words, ())
+        raise typer.BadParameter(f"must be {listed(words, 'or')}, got {quoted(word)}{guess}")
 
-class SpawnName(str, Enum):
-    """What --spawn takes."""
-
-    SERVER = "server"
-    FRESH = "fresh"
+    return typer.Option(option, metavar="|".join(words), help=help, callback=check, autocompletion=lambda: list(words))
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,7 +62,7 @@ def _procstop(
     """Run WebAssembly jobs that always stop."""
 
 
-_Engine = Annotated[Optional[EngineName], typer.Option("--engine", help="Engine for every task.")]
+_Engine = Annotated[Optional[str], _choice("--engine", ENGINES, "Engine for every task.")]
 _Set = Annotated[
     Optional[list[str]],
     typer.Option("--set", metavar="KEY=VALUE", help="Set a key for the whole job, as in limits.time=5s. Repeatable."),
@@ -123,7 +123,8 @@ def run(
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not keep compiled modules for later runs.")] = False,
     spawn: Annotated[
-        Optional[SpawnName], typer.Option("--spawn", help="Have workers forked by a server, or each started fresh.")
+        Optional[str],
+        _choice("--spawn", [one.value for one in Spawn], "Have workers forked by a server, or each started fresh."),
     ] = None,
 ) -> None:
     """Run a job, or one module, and always come to an end.
@@ -145,7 +146,7 @@ def run(
         args=args or [],
         tasks=task or [],
         jobs=jobs,
-        engine=engine.value if engine else None,
+        engine=engine,
         settings=settings or [],
         config=config,
         report=report,
@@ -157,7 +158,7 @@ def run(
         host=host,
         host_allow=host_allow or [],
         cache=not no_cache,
-        spawn=spawn.value if spawn else None,
+        spawn=spawn,
     )
     raise typer.Exit(run_command(options))
 
@@ -178,7 +179,7 @@ def check(
     """
     from procstop.cli.check import check_command
 
-    raise typer.Exit(check_command(job, task or [], engine.value if engine else None, settings or [], config))
+    raise typer.Exit(check_command(job, task or [], engine, settings or [], config))
 
 
 @app.command()
@@ -212,7 +213,7 @@ def engines() -> None:
 @app.command()
 def selftest(
     trials: Annotated[int, typer.Option("--trials", min=1, max=100_000, help="How often each row is tried.")] = 10,
-    engine: Annotated[Optional[EngineName], typer.Option("--engine", help="Try this engine only.")] = None,
+    engine: Annotated[Optional[str], _choice("--engine", ENGINES, "Try this engine only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Prove the promises on this machine: run hostile guests, kill every process of ours, and count the survivors.
@@ -227,14 +228,14 @@ def selftest(
     from procstop.cli.selftest import selftest_command
 
     # "auto" takes what is here, which is all of it.
-    only = None if engine in (None, EngineName.AUTO) else engine.value
+    only = None if engine == "auto" else engine
     raise typer.Exit(selftest_command(trials, only, json))
 
 
 @app.command("compile")
 def compile_modules(
     modules: Annotated[list[Path], typer.Argument(metavar="MODULE", help=".wasm or .wat modules.")],
-    engine: Annotated[Optional[EngineName], typer.Option("--engine", help="What to compile them for.")] = None,
+    engine: Annotated[Optional[str], _choice("--engine", ENGINES, "What to compile them for.")] = None,
     settings: _Set = None,
     config: _Config = None,
 ) -> None:
@@ -249,4 +250,4 @@ def compile_modules(
     """
     from procstop.cli.compile import compile_command
 
-    raise typer.Exit(compile_command(modules, engine.value if engine else None, settings or [], config))
+    raise typer.Exit(compile_command(modules, engine, settings or [], config))

@@ -65,8 +65,8 @@ def prune(
     if older_than is None and max_size is None:
         hint = "as in --older-than 30d, --max-size 2GiB or both; `procstop cache clear` removes everything"
         raise JobFileError([f"prune: say what to remove, {hint}"])
-    age = None if older_than is None else _read("--older-than", parse_duration, older_than)
-    most = None if max_size is None else _read("--max-size", parse_size, max_size)
+    age = None if older_than is None else _read("--older-than", parse_duration, "d", older_than)
+    most = None if max_size is None else _read("--max-size", parse_size, "GiB", max_size)
     _remove(_cache(), age, most)
 
 
@@ -103,11 +103,11 @@ def _cache() -> Cache:
     return Cache(cache_directory())
 
 
-def _read(option: str, parse: Callable[[object], T], text: str) -> T:
+def _read(option: str, parse: Callable[[object, str], T], unit: str, text: str) -> T:
     from procstop.errors import JobFileError
 
     try:
-        return parse(text)
+        return parse(text, unit)
     except ValueError as error:
         raise JobFileError([f"{option}: {error}"]) from None
 

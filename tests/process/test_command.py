@@ -141,6 +141,8 @@ def _let_the_repeat_pass() -> None:
         (["run", "job.toml"], "[limits]\ntime = 5\n", "limits.time"),
         (["run", "job.toml", "--jobs", "0"], "", "--jobs"),
         (["run", "job.toml", "--engine", "v8"], "", "v8"),
+        (["run", "job.toml", "--spawn", "server1"], "", 'got "server1"; did you mean "server"?'),
+        (["selftest", "--engine", "wasmtim"], None, '\'--engine\': must be "auto", "wasmer" or "wasmtime"'),
         (["run", "job.toml", "--no-such-option"], "", "--no-such-option"),
         (["run"], None, "JOB.toml"),
         (["no-such-command"], None, "no-such-command"),
@@ -153,7 +155,9 @@ def test_usage_error_is_2_and_says_where(
         procstop_command.job(text)
     answer = procstop_command(*args)
     assert (answer.code, answer.stdout) == (2, "")
-    assert problem in answer.stderr and "Traceback" not in answer.stderr
+    # A usage error stands in a box.
+    said = " ".join(answer.stderr.replace("│", " ").split())
+    assert problem in said and "Traceback" not in said and "Value error" not in said
 
 
 def test_job_is_refused_as_a_whole_before_anything_runs(guests: Guests, procstop_command: Procstop) -> None:

@@ -184,9 +184,9 @@ def test_clear_removes_all_and_says_what(put: Put, directory: Path) -> None:
     ("arguments", "message"),
     [
         ((), "prune: say what to remove, as in --older-than 30d, --max-size 2GiB or both; "),
-        (("--older-than", "30"), '--older-than: a duration needs a unit, got "30"; write "30s"'),
+        (("--older-than", "30"), '--older-than: a duration needs a unit, got "30"; write "30d"'),
         (("--older-than", "1month"), '--older-than: not a duration, got "1month"'),
-        (("--max-size", "2"), '--max-size: a size needs a unit, got "2"; write "2MiB"'),
+        (("--max-size", "2"), '--max-size: a size needs a unit, got "2"; write "2GiB"'),
         (("--max-size", "2G"), '--max-size: not a size, got "2G"; write "2GB"'),
         (("--max-size", "-1GiB"), "--max-size: a size cannot be negative"),
     ],
