@@ -18,12 +18,14 @@ app = typer.Typer(
 
     Examples:
 
-        procstop run job.toml
-        procstop run add.wasm --call run 1 7
-        procstop check job.toml
-        procstop inspect program.wasm
-        procstop compile program.wasm
-        procstop selftest
+    ```
+    procstop run job.toml
+    procstop run add.wasm --call run 1 7
+    procstop check job.toml
+    procstop inspect program.wasm
+    procstop compile program.wasm
+    procstop selftest
+    ```
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -133,11 +135,13 @@ def run(
 
     Examples:
 
-        procstop run job.toml
-        procstop run job.toml --task thumbs --set limits.time=5s
-        procstop run job.toml --report report.json
-        procstop run add.wasm --call run 1 7
-        procstop run program.wasm --dir data::/data -- -v /data/in.txt
+    ```
+    procstop run job.toml
+    procstop run job.toml --task thumbs --set limits.time=5s
+    procstop run job.toml --report report.json
+    procstop run add.wasm --call run 1 7
+    procstop run program.wasm --dir data::/data -- -v /data/in.txt
+    ```
     """
     from procstop.cli.run import RunOptions, run_command
 
@@ -175,7 +179,9 @@ def check(
 
     Examples:
 
-        procstop check job.toml
+    ```
+    procstop check job.toml
+    ```
     """
     from procstop.cli.check import check_command
 
@@ -190,7 +196,9 @@ def inspect(
 
     Examples:
 
-        procstop inspect program.wasm
+    ```
+    procstop inspect program.wasm
+    ```
     """
     from procstop.cli.inspect import inspect_command
 
@@ -203,7 +211,9 @@ def engines() -> None:
 
     Examples:
 
-        procstop engines
+    ```
+    procstop engines
+    ```
     """
     from procstop.cli.engines import engines_command
 
@@ -222,8 +232,10 @@ def selftest(
 
     Examples:
 
-        procstop selftest
-        procstop selftest --engine wasmtime --trials 100 --json
+    ```
+    procstop selftest
+    procstop selftest --engine wasmtime --trials 100 --json
+    ```
     """
     from procstop.cli.selftest import selftest_command
 
@@ -245,8 +257,10 @@ def compile_modules(
 
     Examples:
 
-        procstop compile program.wasm
-        procstop compile --engine wasmtime --set limits.start=10m a.wasm b.wat
+    ```
+    procstop compile program.wasm
+    procstop compile --engine wasmtime --set limits.start=10m a.wasm b.wat
+    ```
     """
     from procstop.cli.compile import compile_command
 

@@ -21,6 +21,7 @@ cache_app = typer.Typer(
     name="cache",
     help="Look at the compiled modules that are kept on this machine, and remove them.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -33,7 +34,9 @@ def list_command(
 
     Examples:
 
-        procstop cache list
+    ```
+    procstop cache list
+    ```
     """
     cache = _cache()
     entries = cache.entries()
@@ -57,7 +60,9 @@ def prune(
 
     Examples:
 
-        procstop cache prune --older-than 30d --max-size 2GiB
+    ```
+    procstop cache prune --older-than 30d --max-size 2GiB
+    ```
     """
     from procstop.errors import JobFileError
     from procstop.jobfile import parse_duration, parse_size
@@ -76,7 +81,9 @@ def clear() -> None:
 
     Examples:
 
-        procstop cache clear
+    ```
+    procstop cache clear
+    ```
     """
     # Less than nothing: an empty file would fit into nothing.
     _remove(_cache(), None, -1)
@@ -88,7 +95,9 @@ def where() -> None:
 
     Examples:
 
-        procstop cache where
+    ```
+    procstop cache where
+    ```
     """
     # As it is, so that a shell can go there, whatever its name.
     sys.stdout.flush()

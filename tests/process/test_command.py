@@ -408,3 +408,21 @@ def test_guest_cannot_write_to_our_terminal_raw(engine: str, guests: Guests, pro
     text = f'[[task]]\nname = "red\\u001b[31m\\nx"\nmodule = "{guests["traps"]}"\nengine = "{engine}"\n'
     answer = procstop_command("run", procstop_command.job(text))
     assert answer.code in (1, 2) and "\x1b" not in answer.stderr + answer.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *((), ("run",), ("check",), ("inspect",), ("engines",), ("selftest",), ("compile",)),
+        *(("cache", name) for name in ("list", "prune", "clear", "where")),
+    ],
+)
+def test_examples_of_a_command_stand_on_lines_of_their_own(
+    procstop_command: Procstop, command: tuple[str, ...]
+) -> None:
+    answer = procstop_command(*command, "--help", env={"COLUMNS": "80", "TERM": "dumb"})
+    assert answer.code == 0 and max(map(len, answer.stdout.splitlines())) <= 80
+    _, _, examples = answer.stdout.partition("Examples:")
+    shown = [line.strip() for line in examples.partition("╭")[0].splitlines() if line.strip()]
+    assert shown and all(line.startswith(" ".join(("procstop", *command))) for line in shown)
+    assert all(line.count("procstop ") == 1 for line in shown)
