@@ -23,7 +23,7 @@ from procstop.reporting.report import SettledPath
 from procstop.reporting.text import printable
 from procstop.supervisor import Supervisor
 from procstop.supervisor.outputs import make_directory
-from procstop.supervisor.verdict import FAULT, OK
+from procstop.supervisor.verdict import FAULT, STOPPED
 
 
 @dataclass(frozen=True)
@@ -177,15 +177,24 @@ def _finish(
             write_report(report, record)
         except ProcstopError as error:
             complain(error)
-            code = code or FAULT
+            code = _with_a_fault(code)
     for failure in supervisor.wait_for_observers():
         complain_of_fault(failure)
     reporter.close()
     failed = reporter.failed or (raw.failed if raw is not None else None)
     if failed is not None and not isinstance(failed, BrokenPipeError):
         say(f"error: cannot write all output: {failed.strerror}")
-        code = code if code != OK else FAULT
+        code = _with_a_fault(code)
     return code
+
+
+def _with_a_fault(code: int) -> int:
+    """Return the exit code of a run of which something is missing that was asked for.
+
+    No other code says so: with 1 or 124 a script would look for the reason in a report that is not there, or is an
+    old one. Only who stopped the run knows already that it is not whole.
+    """
+    return code if code == STOPPED else FAULT
 
 
 def _refuse_module_options(options: RunOptions) -> None:

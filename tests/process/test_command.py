@@ -228,6 +228,26 @@ def test_report_into_a_directory_that_is_not_there_is_refused_before_the_run(
     assert 'there is no directory "no"; make it first' in answer.stderr
 
 
+@pytest.mark.parametrize(("guest", "more"), [("traps", ()), ("spins", ("--set=limits.time=100ms",))])
+def test_report_that_cannot_be_written_is_a_fault_however_the_guest_ended(
+    engine: str, guests: Guests, procstop_command: Procstop, guest: str, more: tuple[str, ...]
+) -> None:
+    quick = [f"--set=stop.{key}=100ms" for key in ("interrupt", "terminate")]
+    report = ("--report", "/dev/full")
+    answer = procstop_command("run", guests[guest], "--engine", engine, *more, *quick, *report)
+    assert answer.code == 3 and "cannot write the report" in answer.stderr
+
+
+def test_report_that_cannot_be_written_leaves_a_stopped_run_stopped(
+    engine: str, guests: Guests, procstop_command: Procstop
+) -> None:
+    command = procstop_command.start("run", guests["sleeps"], "--engine", engine, "--report", "/dev/full")
+    command.wait_for("sleeping", "stdout")
+    command.signal(signal.SIGINT)
+    answer = command.end()
+    assert answer.code == 130 and "cannot write the report" in answer.stderr
+
+
 def test_report_that_cannot_be_written_is_a_fault(engine: str, guests: Guests, procstop_command: Procstop) -> None:
     answer = procstop_command("run", guests["prints_args"], "--engine", engine, "--report", "/dev/full")
     assert answer.code == 3
