@@ -7,9 +7,10 @@ as a whole, except for a task that expects `rejected`: that one gets its outcome
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from procstop import sandbox
 from procstop.arguments import fit_call
 from procstop.errors import GuestError, JobFileError
 from procstop.lifecycle import Abilities
@@ -18,7 +19,7 @@ from procstop.messages import Order, encode_value
 from procstop.model import Job, Level, Outcome, StopPolicy, StrategyKind, Task
 from procstop.preflight.available import EngineStatus, engine_build, engine_status
 from procstop.preflight.common import Common, Fit, choose_engine
-from procstop.preflight.contained import too_little_memory
+from procstop.preflight.contained import contained, too_little, too_little_memory
 from procstop.preflight.hosts import HostNames
 from procstop.preflight.sources import read_sources
 from procstop.records import Contained
@@ -54,9 +55,18 @@ def load_plan(load: Callable[[], Job]) -> Plan:
         job = load()
     except JobFileError as error:
         sound = error.sound
-        more = prepare(sound).problems if isinstance(sound, Job) and sound.tasks else ()
+        more = _more_problems(sound) if isinstance(sound, Job) else ()
         raise JobFileError([*error.problems, *more]) from None
     return prepare(job).check()
+
+
+def _more_problems(sound: Job) -> Sequence[str]:
+    """Find what is wrong with a job besides what made it unsound; `sound.tasks` are those that can be looked at."""
+    if sound.tasks:
+        return prepare(sound).problems
+    # What a job requires of every task can be said without any.
+    where = f"{sound.source}: " if sound.source is not None else ""
+    return [where + fault for fault in too_little(sound.containment, contained(sound.containment, sandbox.probe()))]
 
 
 def prepare(job: Job) -> Plan:
