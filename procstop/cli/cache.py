@@ -40,6 +40,7 @@ def list_command(
     """
     cache = _cache()
     entries = cache.entries()
+    _warn(cache)
     if as_json:
         _list_json(cache, entries)
     else:
@@ -112,6 +113,15 @@ def _cache() -> Cache:
     return Cache(cache_directory())
 
 
+def _warn(cache: Cache) -> None:
+    """Say on standard error that runs do not use the directory, if they do not."""
+    from procstop.cli.complain import say
+
+    distrust = cache.distrust()
+    if distrust is not None:
+        say(f"notice: {distrust}; runs do not use it")
+
+
 def _read(option: str, parse: Callable[[object, str], T], unit: str, text: str) -> T:
     from procstop.errors import JobFileError
 
@@ -125,6 +135,7 @@ def _remove(cache: Cache, age: float | None, most: int | None) -> None:
     from procstop.reporting.words import count, size
 
     removed = cache.prune(age, most)
+    _warn(cache)
     for one in removed:
         _line(f"removed {_module(one)} ({_engine(one)}, {size(one.size)})")
     left = cache.entries()

@@ -213,3 +213,15 @@ def test_what_cannot_be_removed_is_named(put: Put, directory: Path) -> None:
     error = refused("clear")
     assert isinstance(error, CacheError)
     assert str(error) == f'cache: cannot remove "{directory}/x.artifact": Is a directory'
+
+
+def test_directory_that_is_open_to_others_is_shown_with_a_notice_and_can_be_cleared(put: Put, directory: Path) -> None:
+    put("a.wasm")
+    directory.chmod(0o777)
+    notice = f'notice: cache: "{directory}" is open to other users; chmod 700 it; runs do not use it\n'
+    for arguments in (("list",), ("list", "--json"), ("prune", "--older-than", "1d"), ("clear",)):
+        result = cache(*arguments)
+        assert (result.exit_code, result.stderr) == (0, notice)
+    assert not list(directory.glob("*.artifact"))
+    directory.chmod(0o700)
+    assert cache("list").stderr == ""
