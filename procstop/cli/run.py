@@ -52,6 +52,8 @@ class RunOptions:
 def run_command(options: RunOptions) -> int:
     """Run, report, return the exit code. Raise `ProcstopError` for what the user must mend first."""
     plan = load_plan(lambda: make_job(options))
+    for note in () if options.quiet else plan.notes:
+        say(f"notice: {note}")
     if options.report is not None:
         check_report_path(options.report, _inputs(options, plan.job))
     settled = None if options.report is None else settle_report_path(options.report)

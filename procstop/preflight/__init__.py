@@ -36,11 +36,15 @@ _LIFE_SLACK_S = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's assignments in its order, and a line for each problem. With problems there is nothing to run."""
+    """A job's assignments in its order, and a line for each problem. With problems there is nothing to run.
+
+    `notes` are lines about what will have no effect.
+    """
 
     job: Job
     assignments: tuple[Assignment, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def check(self) -> Plan:
         """Return itself; raise `JobFileError` if there are problems."""
@@ -80,7 +84,17 @@ def prepare(job: Job) -> Plan:
         assignment, faults = _assign(common, job, task)
         problems += faults if lone else [f'task "{task.name}": {fault}' for fault in faults]
         assignments.append(assignment)
-    return Plan(job, tuple(assignments), tuple(where + problem for problem in problems))
+    notes = tuple(where + note for note in _notes(job))
+    return Plan(job, tuple(assignments), tuple(where + problem for problem in problems), notes)
+
+
+def _notes(job: Job) -> list[str]:
+    """Find what a task says without an effect. What the job says of all its tasks may well be for others."""
+    return [
+        f'task "{task.name}": workers.reuse has no effect: only the tasks of one `each` entry share workers'
+        for task in job.tasks
+        if task.group is None and task.reuse not in (None, 1, job.workers.reuse)
+    ]
 
 
 def prepare_modules(job: Job) -> Plan:

@@ -446,3 +446,19 @@ def test_examples_of_a_command_stand_on_lines_of_their_own(
     shown = [line.strip() for line in examples.partition("╭")[0].splitlines() if line.strip()]
     assert shown and all(line.startswith(" ".join(("procstop", *command))) for line in shown)
     assert all(line.count("procstop ") == 1 for line in shown)
+
+
+def test_reuse_that_has_no_effect_is_noticed(guests: Guests, procstop_command: Procstop, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("")
+    keys = 'call = "nothing"\nworkers.reuse = 5\n'
+    each, plain = f'{keys}each = "*.txt"\n', 'call = "nothing"'
+    tasks = [("lone", "returns", keys), ("each", "returns", each), ("plain", "returns", plain)]
+    job = procstop_command.job(job_of(guests, "auto", *tasks))
+    note = f'notice: {job}: task "lone": workers.reuse has no effect: only the tasks of one `each` entry share workers'
+    answer = procstop_command("check", job)
+    assert answer.code == 0 and answer.stdout.splitlines()[-1] == note and answer.stdout.count("notice") == 1
+    answer = procstop_command("run", job)
+    assert answer.code == 0 and answer.stderr.splitlines()[0] == note and answer.stderr.count("no effect") == 1
+    assert procstop_command("run", "--quiet", job).stderr == ""
+    # What is said for all tasks is for those that it is of use to.
+    assert "no effect" not in procstop_command("check", job, "--set", "workers.reuse=9").stdout
