@@ -224,6 +224,13 @@ class Cache:
         with contextlib.suppress(OSError):
             os.unlink(self.path_of(name))
 
+    def distrust(self) -> str | None:
+        """Say why the directory is not used, if it is there; looking into it and removing from it need no trust."""
+        try:
+            return self._fault(os.stat(self.directory))
+        except OSError:
+            return None
+
     def entries(self) -> list[Entry]:
         """Return what is in the cache, last used first; raise `CacheError` where the directory cannot be read."""
         found = []
@@ -291,12 +298,18 @@ class Cache:
             status = os.stat(self.directory)
         except OSError as error:
             raise CacheError(f'cache: cannot make "{self.directory}": {error.strerror}') from None
+        fault = self._fault(status)
+        if fault is not None:
+            raise CacheError(fault)
+
+    def _fault(self, status: os.stat_result) -> str | None:
         if not stat.S_ISDIR(status.st_mode):
-            raise CacheError(f'cache: "{self.directory}" is not a directory; remove it')
+            return f'cache: "{self.directory}" is not a directory; remove it'
         if status.st_uid != os.geteuid():
-            raise CacheError(f'cache: "{self.directory}" belongs to another user (uid {status.st_uid})')
+            return f'cache: "{self.directory}" belongs to another user (uid {status.st_uid})'
         if stat.S_IMODE(status.st_mode) & 0o077:
-            raise CacheError(f'cache: "{self.directory}" is open to other users; chmod 700 it')
+            return f'cache: "{self.directory}" is open to other users; chmod 700 it'
+        return None
 
     @contextlib.contextmanager
     def _new_file(self) -> Iterator[tuple[int, Any]]:

@@ -11,8 +11,10 @@ import functools
 import importlib
 import importlib.util
 import operator
+import os
 import struct
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,7 +81,7 @@ def load_references(references: Mapping[str, str], main_path: str | None) -> dic
         except HostError:
             raise
         except BaseException as error:
-            raise HostError(error) from None
+            raise HostError(_with_place(error)) from None
     return functions  # type: ignore[return-value]
 
 
@@ -155,8 +157,39 @@ def _load_file(path: str, name: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        raise HostError(error) from error
+        raise HostError(_with_place(error, path)) from error
     return module
+
+
+def _with_place(error: BaseException, path: str | None = None) -> BaseException:
+    """Return what a file raised while it was imported as an error of the same kind that also says where.
+
+    The line is that of the host file, even if something that it called raised. What raised outside of any file of the
+    user's, as a lookup of a name that is not there, stays as it is.
+    """
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [one for one in frames if one[0] == path] or [one for one in frames if not _is_machinery(one[0])]
+    # With no memory left there should be nothing made.
+    if not own or isinstance(error, MemoryError):
+        return error
+    file, line = own[-1]
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    text = f"{text}, in {os.path.basename(file)}:{line}" if text else f"in {os.path.basename(file)}:{line}"
+    try:
+        kind = type(type(error).__name__, (type(error),), {"__str__": lambda self: text})
+        placed: BaseException = kind.__new__(kind, *error.args)
+    except BaseException:
+        # A class of the user's may want to be neither inherited from nor made like that.
+        return error
+    return placed
+
+
+def _is_machinery(file: str) -> bool:
+    """Tell frames of ours and of Python's import system from those of what is imported."""
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen ")
 
 
 def _check_imports(module: Any, path: str) -> dict[str, Callable[..., Any]]:

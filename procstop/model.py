@@ -348,6 +348,20 @@ class Dir:
             raise InvalidValue("dirs", f"{self.guest!r}: write must be True or False, got {self.write!r}")
 
 
+def same_places(dirs: Iterable[Dir]) -> list[tuple[str, str]]:
+    """Return the guest paths that lead to the same place, in pairs: one, and another that comes later."""
+    first: dict[str, str] = {}
+    pairs = []
+    for directory in dirs:
+        guest = directory.guest
+        parts = [part for part in guest.split("/") if part not in ("", ".")]
+        place = ("/" if guest.startswith("/") else "") + "/".join(parts)
+        if place in first:
+            pairs.append((first[place], guest))
+        first.setdefault(place, guest)
+    return pairs
+
+
 ENGINES = ("auto", "wasmer", "wasmtime")
 HOST_ALLOWABLE = ("network", "processes", "files")
 """What host functions may ask for beyond the directories of their task."""
@@ -447,12 +461,15 @@ class Task:
         for allowed in self.host_allow:
             if allowed not in HOST_ALLOWABLE:
                 raise InvalidValue("host_allow", f"must be of {', '.join(HOST_ALLOWABLE)}, got {allowed!r}")
-        seen = set()
+        if self.host_allow and self.host is None:
+            raise InvalidValue(
+                "host_allow", "is for host functions, and the task has no host; name it or leave this out"
+            )
         for directory in self.dirs:
             _check_kind("dirs", directory, Dir, 'procstop.Dir("/data", "data")')
-            if directory.guest in seen:
-                raise InvalidValue("dirs", f"{directory.guest!r} is given twice")
-            seen.add(directory.guest)
+        for one, other in same_places(self.dirs):
+            what = "is given twice" if one == other else f"is the same path as {one!r}; keep one of them"
+            raise InvalidValue("dirs", f"{other!r} {what}")
 
     def _check_environment(self) -> None:
         object.__setattr__(self, "env", _texts("env", self.env))

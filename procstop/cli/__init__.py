@@ -1,7 +1,8 @@
 """The command `procstop`: wiring and exit codes.
 
-Exit codes: 0 every task ended as expected; 1 some did not; 2 usage, or the job file; 3 procstop's own fault, or
-something is lost; 124 a limit stopped a task and nothing else went wrong; 130 the run was stopped.
+Exit codes: 0 every task ended as expected; 1 some did not; 2 usage, or the job file; 3 procstop's own fault,
+something is lost, or a report or output could not be written; 124 a limit stopped a task and nothing else went wrong;
+130 the run was stopped.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ cache_app = typer.Typer(
     name="cache",
     help="Look at the compiled modules that are kept on this machine, and remove them.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -33,10 +34,13 @@ def list_command(
 
     Examples:
 
-        procstop cache list
+    ```
+    procstop cache list
+    ```
     """
     cache = _cache()
     entries = cache.entries()
+    _warn(cache)
     if as_json:
         _list_json(cache, entries)
     else:
@@ -57,7 +61,9 @@ def prune(
 
     Examples:
 
-        procstop cache prune --older-than 30d --max-size 2GiB
+    ```
+    procstop cache prune --older-than 30d --max-size 2GiB
+    ```
     """
     from procstop.errors import JobFileError
     from procstop.jobfile import parse_duration, parse_size
@@ -65,8 +71,8 @@ def prune(
     if older_than is None and max_size is None:
         hint = "as in --older-than 30d, --max-size 2GiB or both; `procstop cache clear` removes everything"
         raise JobFileError([f"prune: say what to remove, {hint}"])
-    age = None if older_than is None else _read("--older-than", parse_duration, older_than)
-    most = None if max_size is None else _read("--max-size", parse_size, max_size)
+    age = None if older_than is None else _read("--older-than", parse_duration, "d", older_than)
+    most = None if max_size is None else _read("--max-size", parse_size, "GiB", max_size)
     _remove(_cache(), age, most)
 
 
@@ -76,7 +82,9 @@ def clear() -> None:
 
     Examples:
 
-        procstop cache clear
+    ```
+    procstop cache clear
+    ```
     """
     # Less than nothing: an empty file would fit into nothing.
     _remove(_cache(), None, -1)
@@ -88,7 +96,9 @@ def where() -> None:
 
     Examples:
 
-        procstop cache where
+    ```
+    procstop cache where
+    ```
     """
     # As it is, so that a shell can go there, whatever its name.
     sys.stdout.flush()
@@ -103,11 +113,20 @@ def _cache() -> Cache:
     return Cache(cache_directory())
 
 
-def _read(option: str, parse: Callable[[object], T], text: str) -> T:
+def _warn(cache: Cache) -> None:
+    """Say on standard error that runs do not use the directory, if they do not."""
+    from procstop.cli.complain import say
+
+    distrust = cache.distrust()
+    if distrust is not None:
+        say(f"notice: {distrust}; runs do not use it")
+
+
+def _read(option: str, parse: Callable[[object, str], T], unit: str, text: str) -> T:
     from procstop.errors import JobFileError
 
     try:
-        return parse(text)
+        return parse(text, unit)
     except ValueError as error:
         raise JobFileError([f"{option}: {error}"]) from None
 
@@ -116,6 +135,7 @@ def _remove(cache: Cache, age: float | None, most: int | None) -> None:
     from procstop.reporting.words import count, size
 
     removed = cache.prune(age, most)
+    _warn(cache)
     for one in removed:
         _line(f"removed {_module(one)} ({_engine(one)}, {size(one.size)})")
     left = cache.entries()

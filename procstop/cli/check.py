@@ -12,7 +12,7 @@ from procstop.reporting.text import printable
 
 
 def check_command(path: Path, tasks: list[str], engine: str | None, settings: list[str], config: Path | None) -> int:
-    """Print what would run, or raise `JobFileError` with all problems."""
+    """Print what would run, and what has no effect; or raise `JobFileError` with all problems."""
     overrides = [*settings, *([f"engine={engine}"] if engine else [])]
     plan = load_plan(lambda: load_job(path, config=config, overrides=overrides, tasks=tasks))
     count = len(plan.assignments)
@@ -22,4 +22,6 @@ def check_command(path: Path, tasks: list[str], engine: str | None, settings: li
         runs = one.rejected is None
         what = f"{one.engine}: {one.engine_reason}" if runs else f"rejected, as expected: {one.rejected}"
         typer.echo(printable(f"  {one.task.name.ljust(width)}  {what}"))
+    for note in plan.notes:
+        typer.echo(printable(f"notice: {note}"))
     return 0

@@ -23,7 +23,7 @@ from procstop.reporting.report import SettledPath
 from procstop.reporting.text import printable
 from procstop.supervisor import Supervisor
 from procstop.supervisor.outputs import make_directory
-from procstop.supervisor.verdict import FAULT, OK
+from procstop.supervisor.verdict import FAULT, STOPPED
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class RunOptions:
 def run_command(options: RunOptions) -> int:
     """Run, report, return the exit code. Raise `ProcstopError` for what the user must mend first."""
     plan = load_plan(lambda: make_job(options))
+    for note in () if options.quiet else plan.notes:
+        say(f"notice: {note}")
     if options.report is not None:
         check_report_path(options.report, _inputs(options, plan.job))
     settled = None if options.report is None else settle_report_path(options.report)
@@ -100,6 +102,10 @@ def make_job(options: RunOptions) -> Job:
         return load_job(options.target, config=options.config, overrides=overrides, tasks=options.tasks)
     if options.tasks:
         raise JobFileError([f'--task: "{options.target}" is a module, not a job file'])
+    if options.host_allow and options.host is None:
+        raise JobFileError(
+            ["--host-allow: is for host functions, and there are none; add their file, as --host FILE.py"]
+        )
     return single_job(
         options.target,
         call=options.call or "_start",
@@ -173,15 +179,24 @@ def _finish(
             write_report(report, record)
         except ProcstopError as error:
             complain(error)
-            code = code or FAULT
+            code = _with_a_fault(code)
     for failure in supervisor.wait_for_observers():
         complain_of_fault(failure)
     reporter.close()
     failed = reporter.failed or (raw.failed if raw is not None else None)
     if failed is not None and not isinstance(failed, BrokenPipeError):
         say(f"error: cannot write all output: {failed.strerror}")
-        code = code if code != OK else FAULT
+        code = _with_a_fault(code)
     return code
+
+
+def _with_a_fault(code: int) -> int:
+    """Return the exit code of a run of which something is missing that was asked for.
+
+    No other code says so: with 1 or 124 a script would look for the reason in a report that is not there, or is an
+    old one. Only who stopped the run knows already that it is not whole.
+    """
+    return code if code == STOPPED else FAULT
 
 
 def _refuse_module_options(options: RunOptions) -> None:

@@ -15,7 +15,7 @@ from procstop.jobfile.layers import Layer
 from procstop.jobfile.needs import Graph
 from procstop.jobfile.schema import DirTable, StdinTable, TaskTable
 from procstop.jobfile.wording import key_path, line, quoted
-from procstop.model import Dir, Outcome, Stdin, Task
+from procstop.model import Dir, Outcome, Stdin, Task, same_places
 
 _DECISIVE = frozenset({"module", "call", "args", "imports", "host"})
 
@@ -167,11 +167,18 @@ def tasks_of(entry: Entry, layer: Layer, files: Files) -> tuple[list[Task], list
 
 
 def _file_problems(entry: Entry, table: TaskTable, files: Files) -> Iterator[tuple[str, str]]:
-    """Key and sentence for the files that are the same for every match."""
+    """Key and sentence for the module and the host functions, which are the same for every match."""
     for key, path in (("module", table.module), ("host", table.host)):
         problem = files.problem(entry, path, "file") if path is not None else None
         if problem is not None:
             yield key, problem
+    # A host that was refused, or misspelt, is a problem of its own.
+    if table.host_allow and all(meant_key(TaskTable, key) != "host" for key in entry.raw):
+        example = 'host = "hostfuncs.py"'
+        yield (
+            "host_allow",
+            f"is for host functions, and the task has no `host`; add one, as in {example}, or leave it out",
+        )
 
 
 def _input_problems(
@@ -183,7 +190,11 @@ def _input_problems(
         problem = files.problem(entry, str(stdin.path), "file")
         if problem is not None:
             yield ("stdin.path" if isinstance(table.stdin, StdinTable) else "stdin"), problem
-    for directory in _dirs(table, tokens):
+    dirs = _dirs(table, tokens)
+    for one, other in same_places(dirs):
+        what = "comes twice" if one == other else f"is the same path as {quoted(one)}"
+        yield key_path(("dirs", other)), f"{what} to the guest; give each directory a path of its own"
+    for directory in dirs:
         problem = files.problem(entry, str(directory.host), "directory", create=directory.write)
         if problem is not None:
             yield key_path(("dirs", directory.guest)), problem
@@ -208,7 +219,7 @@ def _task(table: TaskTable, layer: Layer, tokens: Mapping[str, str] | None, file
         check_every=given.get("check_every", Task.check_every),
         imports=dict(table.imports or {}),
         host=files.absolute(table.host) if table.host is not None else None,
-        host_allow=table.host_allow or (),
+        host_allow=table.host_allow or () if table.host is not None else (),
         needs=table.needs or (),
         limits=layer.limits_model(),
         stop=layer.stop_policy(),

@@ -51,7 +51,22 @@ _MUST_BE = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
-_HOW_TO_GIVE = {"name": "give the task a name of its own", "module": "name its .wasm or .wat file"}
+_HOW_TO_GIVE = {
+    "name": "give the task a name of its own",
+    "module": "name its .wasm or .wat file",
+    "next": "write { next = 3 }",
+    "path": "name the directory",
+}
+_EXAMPLES = {
+    "limits": '{ time = "10s" }',
+    "stop": '{ interrupt = "2s" }',
+    "containment": '{ require = "full" }',
+    "env": '{ LANG = "C" }',
+    "dirs": '{ "/in" = "images" }',
+    "imports": '{ "env.early_exit" = "exit" }',
+    "stdin": '"in.txt" or { text = "..." }',
+}
+"""What the keys take that are most often given something else."""
 _ALIASES = {
     "timeout": "limits.time",
     "depends_on": "needs",
@@ -165,13 +180,25 @@ def _belongs_to_the_job(key: str) -> str:
     return f"belongs to the job, as {key} below [workers]; a task sets reuse only"
 
 
-def _how_workers_are_written(model: type[BaseModel], place: Place) -> str:
-    """What to write instead of a bare number of workers; empty for other keys."""
-    if place != ("workers",):
-        return ""
-    if model is TaskTable:
-        return "; write { reuse = n }"
-    return f"; how many attempts run side by side is {quoted('concurrency')}"
+def _how_it_is_written(model: type[BaseModel], place: Place, kind: str, got: object) -> str:
+    """What to write instead of a value of the wrong kind, as the end of a sentence; empty where that is plain."""
+    if place == ("workers",):
+        if model is TaskTable:
+            return "; write { reuse = n }"
+        return f"; how many attempts run side by side is {quoted('concurrency')}"
+    if place == ("containment",) and isinstance(got, bool):
+        return f"; write {{ sandbox = {show(got)} }}"
+    if len(place) == 1 and place[0] in _EXAMPLES:
+        return f"; as in {_EXAMPLES[place[0]]}"
+    if kind == "list_type" and isinstance(got, (str, int, float)):
+        return f"; write [{show(got)}]"
+    if kind == "string_type" and isinstance(got, (int, float)) and place[0] in ("env", "name"):
+        return f"; write {quoted(show(got))}"
+    if kind == "int_type" and isinstance(got, str) and got.isdecimal() and len(got) < 10:
+        return f"; write {int(got)}"
+    if kind == "bool_type" and got in ("true", "false"):
+        return f"; write {got} without quotes"
+    return ""
 
 
 def _droppable(raw: Any, place: Place) -> Place:
@@ -215,10 +242,10 @@ def _sentence(model: type[BaseModel], detail: Any, place: Place) -> str:
     if kind == "extra_forbidden":
         return unknown_key(model, place)
     if kind == "missing":
-        how = _HOW_TO_GIVE.get(place[0]) if len(place) == 1 else None
+        how = _HOW_TO_GIVE.get(place[-1])
         return "is missing" + (f"; {how}" if how else "")
     if kind in _MUST_BE:
-        return f"must be {_MUST_BE[kind]}, got {show(got)}{_how_workers_are_written(model, place)}"
+        return f"must be {_MUST_BE[kind]}, got {show(got)}{_how_it_is_written(model, place, kind, got)}"
     if kind == "greater_than_equal":
         return f"must be a whole number of at least {ctx['ge']}, got {show(got)}"
     if kind == "less_than_equal":

@@ -55,6 +55,15 @@ _NUMBERS = frozenset(
     }
 )
 _SWITCHES = {"true": True, "false": False}
+_TOGGLES = ("workers.cache", "containment.sandbox")
+_WORDS = {
+    "on_interrupt": "finish-current",
+    "engine": "wasmtime",
+    "strategy": "ignore",
+    "workers.spawn": "fresh",
+    "containment.require": "full",
+}
+"""One of the words that each of these keys takes."""
 SETTABLE = (
     *("concurrency", "on_interrupt", "on_interrupt.next"),
     *(f"stop.{key}" for key in StopTable.model_fields),
@@ -175,7 +184,7 @@ def set_layer(overrides: Iterable[str]) -> tuple[Layer, list[str]]:
         if key not in SETTABLE:
             problems.append(line(option, _unknown(key)))
         elif not equals:
-            problems.append(line(option, f"needs a value, as in --set {key}=VALUE"))
+            problems.append(line(option, f"needs a value, as in --set {key}={_example(key)}"))
         else:
             value = _value(key, text)
             raw = {above[0]: {leaf: value}} if above else {leaf: value}
@@ -197,11 +206,21 @@ def _unknown(key: str) -> str:
     for dotted in SETTABLE:
         if dotted.endswith(f".{key}"):
             return f"unknown key; did you mean {quoted(dotted)}?"
-    return "unknown key" + did_you_mean(key, SETTABLE, _OFFERED)
+    guess = did_you_mean(key, SETTABLE, _OFFERED)
+    return f"unknown key{guess or '; it takes keys of a job file with a value, as in --set limits.time=5s'}"
+
+
+def _example(key: str) -> str:
+    """A value that a key would take."""
+    if key in _NUMBERS:
+        return "4"
+    if key in ("limits.memory", "limits.output", "limits.file_size", "limits.compile_memory"):
+        return "256MiB"
+    return {**_WORDS, **dict.fromkeys(_TOGGLES, "false")}.get(key, "5s")
 
 
 def _value(key: str, text: str) -> int | str:
-    if key in ("workers.cache", "containment.sandbox"):
+    if key in _TOGGLES:
         return _SWITCHES.get(text, text)
     return _number(text) if key in _NUMBERS else text
 

@@ -132,9 +132,10 @@ def _job_of(
     layers = [over.over(Layer.of(entry.table).over(layer)) for entry in entries]
     tasks, of_tasks = _tasks(entries, layers, folder, where, chosen)
     problems = [*problems, *of_head, *of_entries, *of_tasks]
-    if problems:
-        raise JobFileError(dict.fromkeys(problems), Job(_name_from(file), _sound(tasks, entries), source=file))
     layer = over.over(layer)
+    if problems:
+        sound = Job(_name_from(file), _sound(tasks, entries), containment=layer.containment_model(), source=file)
+        raise JobFileError(dict.fromkeys(problems), sound)
     return Job(
         name=layer.plain.get("name") or _name_from(file),
         tasks=tasks,

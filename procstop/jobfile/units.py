@@ -38,6 +38,8 @@ MAX_DURATION = 36500 * 86400.0
 MAX_SIZE = 2**53
 """Above this JSON numbers are no longer exact."""
 _MAX_TEXT = 64
+_SURELY_BYTES = 1 << 16
+"""A size without a unit from here on was meant in bytes: nobody has so many MiB in mind."""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|[dhms])")
@@ -55,9 +57,12 @@ _DURATION_ALIASES = {
 _SIZE_ALIASES = {"kB": ("k",), "MB": ("m",), "GB": ("g",), "TB": ("t",), "B": ("byte", "bytes")}
 
 
-def parse_duration(value: object) -> float:
-    """Read a duration; return seconds. The value may be of any type: what is no duration is explained."""
-    text = _text_with_unit(value, "duration", "s")
+def parse_duration(value: object, unit: str = "s") -> float:
+    """Read a duration; return seconds. The value may be of any type: what is no duration is explained.
+
+    `unit` is the one to propose for a bare number.
+    """
+    text = _text_with_unit(value, "duration", unit)
     if text.startswith("-"):
         raise ValueError(f"a duration cannot be negative, got {show(value)}")
     seconds = _duration(text)
@@ -85,9 +90,12 @@ def format_duration(seconds: float) -> str:
     return text + (_decimal(rest) + "s" if rest else "")
 
 
-def parse_size(value: object) -> int:
-    """Read a size; return bytes. The value may be of any type: what is no size is explained."""
-    text = _text_with_unit(value, "size", "MiB")
+def parse_size(value: object, unit: str = "MiB") -> int:
+    """Read a size; return bytes. The value may be of any type: what is no size is explained.
+
+    `unit` is the one to propose for a bare number.
+    """
+    text = _text_with_unit(value, "size", unit)
     if text.startswith("-"):
         raise ValueError(f"a size cannot be negative, got {show(value)}")
     found = re.fullmatch(rf"({_NUMBER})([A-Za-z]+)", text) if len(text) <= _MAX_TEXT else None
@@ -114,13 +122,20 @@ def _text_with_unit(value: object, what: str, unit: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if isinstance(value, int) and value.bit_length() > 64:
             raise ValueError(f"a {what} needs a unit, got {show(value)}")
-        raise ValueError(f"a {what} needs a unit, got {show(value)}; write {quoted(show(value) + unit)}")
+        raise ValueError(f"a {what} needs a unit, got {show(value)}; write {_with_unit(show(value), what, unit)}")
     if not isinstance(value, str):
         raise ValueError(f"must be a {what} such as {quoted('10' + unit)}, got {show(value)}")
     text = value.strip()
     if len(text) <= _MAX_TEXT and re.fullmatch(_NUMBER, text):
-        raise ValueError(f"a {what} needs a unit, got {show(value)}; write {quoted(text + unit)}")
+        raise ValueError(f"a {what} needs a unit, got {show(value)}; write {_with_unit(text, what, unit)}")
     return text
+
+
+def _with_unit(number: str, what: str, unit: str) -> str:
+    """A bare number with the unit that was probably meant, quoted."""
+    if what == "size" and number.isdecimal() and _SURELY_BYTES <= int(number) <= MAX_SIZE:
+        return quoted(format_size(int(number)))
+    return quoted(number + unit)
 
 
 def _duration(text: str) -> Fraction | None:

@@ -92,8 +92,13 @@ def _duration_schema(more: str = "") -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{more}{DURATION_PATTERN})$"})
 
 
+def _is_bare_zero(value: object) -> bool:
+    """Tell a zero that has no unit: what is wrong with it is not the unit."""
+    return (type(value) in (int, float) and value == 0) or (isinstance(value, str) and value.strip() == "0")
+
+
 def _wait(value: object) -> float:
-    seconds = parse_duration(value)
+    seconds = 0.0 if _is_bare_zero(value) else parse_duration(value)
     if seconds == 0:
         raise ValueError(f"must be above 0, got {show(value)}; without it a kill could never be called lost")
     return seconds
@@ -105,17 +110,22 @@ Wait = Annotated[float, BeforeValidator(_wait), _duration_schema()]
 """Seconds above 0."""
 
 
-def _limit(parse: Callable[[object], float], no_limit: str) -> BeforeValidator:
-    """Accept "none" or a value above 0; `no_limit` tells how a file says that there is no limit."""
+def _limit(parse: Callable[[object], float], no_limit: str, example: str = "") -> BeforeValidator:
+    """Accept "none" or a value above 0; `no_limit` tells how a file says that there is no limit.
+
+    `example` is for those who gave no unit.
+    """
 
     def check(value: object, info: ValidationInfo) -> float | None:
         if value == "none":
             return None
-        parsed = parse(value)
+        is_bare = bool(example) and _is_bare_zero(value)
+        parsed = 0 if is_bare else parse(value)
         if parsed <= 0:
             # On the command line there is nothing to leave out: the file's own value would hold.
             hint = 'write "none"' if info.context == "--set" else no_limit
-            raise ValueError(f"must be above 0, got {show(value)}; {hint} for no limit")
+            more = f', or a number with a unit, as in "{example}"' if is_bare else ""
+            raise ValueError(f"must be above 0, got {show(value)}; {hint} for no limit{more}")
         return parsed
 
     return BeforeValidator(check)
@@ -124,18 +134,18 @@ def _limit(parse: Callable[[object], float], no_limit: str) -> BeforeValidator:
 def _start_limit(value: object) -> float:
     if value == "none":
         raise ValueError('cannot be lifted: a compiler that hangs would never be stopped; give a long one, as "1h"')
-    seconds = parse_duration(value)
+    seconds = 0.0 if _is_bare_zero(value) else parse_duration(value)
     if seconds == 0:
-        raise ValueError(f"must be above 0, got {show(value)}")
+        raise ValueError(f'must be above 0, got {show(value)}; give a long one, as "1h"')
     return seconds
 
 
 StartLimit = Annotated[float, BeforeValidator(_start_limit), _duration_schema()]
 """Seconds above 0, or None; for a limit that has a default, which leaving it out would bring back."""
-TimeLimit = Annotated[float | None, _limit(parse_duration, "leave it out"), _duration_schema("none|")]
+TimeLimit = Annotated[float | None, _limit(parse_duration, "leave it out", "10s"), _duration_schema("none|")]
 SizeLimit = Annotated[
     int | None,
-    _limit(parse_size, 'write "none"'),
+    _limit(parse_size, 'write "none"', "10MiB"),
     WithJsonSchema({"type": "string", "pattern": f"^(?:none|{SIZE_PATTERN})$"}),
 ]
 """Bytes above 0, or None."""
@@ -143,7 +153,8 @@ SizeLimit = Annotated[
 
 def _count_limit(value: object) -> int:
     if type(value) is not int:
-        raise ValueError(f"must be a whole number, got {show(value)}")
+        hint = f"; write {value}" if isinstance(value, str) and value.isdecimal() else ""
+        raise ValueError(f"must be a whole number, got {show(value)}{hint}")
     return min(value, MOST)
 
 

@@ -7,9 +7,10 @@ as a whole, except for a task that expects `rejected`: that one gets its outcome
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from procstop import sandbox
 from procstop.arguments import fit_call
 from procstop.errors import GuestError, JobFileError
 from procstop.lifecycle import Abilities
@@ -18,6 +19,7 @@ from procstop.messages import Order, encode_value
 from procstop.model import Job, Level, Outcome, StopPolicy, StrategyKind, Task
 from procstop.preflight.available import EngineStatus, engine_build, engine_status
 from procstop.preflight.common import Common, Fit, choose_engine
+from procstop.preflight.contained import contained, too_little, too_little_memory
 from procstop.preflight.hosts import HostNames
 from procstop.preflight.sources import read_sources
 from procstop.records import Contained
@@ -34,11 +36,15 @@ _LIFE_SLACK_S = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's assignments in its order, and a line for each problem. With problems there is nothing to run."""
+    """A job's assignments in its order, and a line for each problem. With problems there is nothing to run.
+
+    `notes` are lines about what will have no effect.
+    """
 
     job: Job
     assignments: tuple[Assignment, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def check(self) -> Plan:
         """Return itself; raise `JobFileError` if there are problems."""
@@ -53,9 +59,18 @@ def load_plan(load: Callable[[], Job]) -> Plan:
         job = load()
     except JobFileError as error:
         sound = error.sound
-        more = prepare(sound).problems if isinstance(sound, Job) and sound.tasks else ()
+        more = _more_problems(sound) if isinstance(sound, Job) else ()
         raise JobFileError([*error.problems, *more]) from None
     return prepare(job).check()
+
+
+def _more_problems(sound: Job) -> Sequence[str]:
+    """Find what is wrong with a job besides what made it unsound; `sound.tasks` are those that can be looked at."""
+    if sound.tasks:
+        return prepare(sound).problems
+    # What a job requires of every task can be said without any.
+    where = f"{sound.source}: " if sound.source is not None else ""
+    return [where + fault for fault in too_little(sound.containment, contained(sound.containment, sandbox.probe()))]
 
 
 def prepare(job: Job) -> Plan:
@@ -69,7 +84,17 @@ def prepare(job: Job) -> Plan:
         assignment, faults = _assign(common, job, task)
         problems += faults if lone else [f'task "{task.name}": {fault}' for fault in faults]
         assignments.append(assignment)
-    return Plan(job, tuple(assignments), tuple(where + problem for problem in problems))
+    notes = tuple(where + note for note in _notes(job))
+    return Plan(job, tuple(assignments), tuple(where + problem for problem in problems), notes)
+
+
+def _notes(job: Job) -> list[str]:
+    """Find what a task says without an effect. What the job says of all its tasks may well be for others."""
+    return [
+        f'task "{task.name}": workers.reuse has no effect: only the tasks of one `each` entry share workers'
+        for task in job.tasks
+        if task.group is None and task.reuse not in (None, 1, job.workers.reuse)
+    ]
 
 
 def prepare_modules(job: Job) -> Plan:
@@ -126,6 +151,7 @@ def _assign(common: Common, job: Job, task: Task) -> tuple[Assignment, list[str]
         fit = common.fit(task, source, source.info, host)
         engine, why, abilities = fit.engine, fit.why, _abilities(common, task, fit)
         faults += fit.problems
+        faults += too_little_memory(source.info, task.limits or job.limits)
         try:
             fit_call(source.info, task.call, task.args)
         except GuestError as error:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from procstop import linux
 from procstop.containment import missing_guards
-from procstop.model import Containment, Level
+from procstop.jobfile import format_size
+from procstop.model import Containment, Level, Limits
+from procstop.module import ModuleInfo
 from procstop.records import Contained
 from procstop.sandbox import Support
 
@@ -37,6 +39,17 @@ def too_little(wanted: Containment, found: Contained) -> list[str]:
             + "; ".join(found.missing)
         ]
     return []
+
+
+def too_little_memory(info: ModuleInfo, limits: Limits) -> list[str]:
+    """Say when a module's memories begin with more than they may have: no engine could instantiate it."""
+    least = sum(one.minimum * one.page_size for one in info.memories if not one.imported)
+    if limits.memory is None or least <= limits.memory:
+        return []
+    needed = format_size(least)
+    return [
+        f'limits.memory: is {format_size(limits.memory)}, and its memories begin with {needed}; give "{needed}" or more'
+    ]
 
 
 def barred(wanted: Containment, support: Support, has_dirs: bool, allowed: Sequence[str] = ()) -> dict[str, str]:

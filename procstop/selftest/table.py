@@ -7,6 +7,7 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
+from procstop.reporting.words import count
 from procstop.selftest.run import BROKEN, HELD, LEFT_OUT, MISSING, Report, Result
 
 SCHEMA = "procstop.selftest/1"
@@ -47,14 +48,16 @@ def milliseconds(ms: float | None) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return the last line: that all held, or which did not."""
+    """Return the last line: that all held, or which did not; and what was left out, of which nothing is known."""
     trials = sum(one.trials for one in report.results)
-    left_out = sum(one.state == LEFT_OUT for one in report.results)
-    amount = f"{trials} trials, {len(report.results) - left_out} rows, {report.duration_s:.0f} s"
+    left_out = [one for one in report.results if one.state == LEFT_OUT]
+    rows = count(len(report.results) - len(left_out), "row")
+    amount = f"{count(trials, 'trial')}, {rows}, {report.duration_s:.0f} s"
     if left_out:
-        amount += f"; not tried: {left_out} more, see above"
+        reasons = "; ".join(dict.fromkeys(str(one.why) for one in left_out))
+        amount += f"; {count(len(left_out), 'row')} {'was' if len(left_out) == 1 else 'were'} left out ({reasons})"
     if report.held:
-        return f"every promise held: {amount}"
+        return f"every promise {'that could be tried ' if left_out else ''}held: {amount}"
     said = []
     for state, words in ((BROKEN, "did not hold"), (MISSING, "cannot be kept here")):
         promises = sorted({one.promise for one in report.results if one.state == state})

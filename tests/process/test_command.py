@@ -135,11 +135,14 @@ def _let_the_repeat_pass() -> None:
     [
         (["run", "nowhere.toml"], None, "nowhere.toml"),
         (["run", "nowhere.wasm"], None, "nowhere.wasm"),
+        (["run", "nowhere.wasm", "--host-allow", "network"], None, "--host-allow: is for host functions"),
         (["run", "job.toml"], "[[task]\n", "job.toml"),
         (["run", "job.toml"], '[[task]]\nname = "a"\nmodule = "no.wasm"\n', "no.wasm"),
         (["run", "job.toml"], "[limits]\ntime = 5\n", "limits.time"),
         (["run", "job.toml", "--jobs", "0"], "", "--jobs"),
         (["run", "job.toml", "--engine", "v8"], "", "v8"),
+        (["run", "job.toml", "--spawn", "server1"], "", 'got "server1"; did you mean "server"?'),
+        (["selftest", "--engine", "wasmtim"], None, '\'--engine\': must be "auto", "wasmer" or "wasmtime"'),
         (["run", "job.toml", "--no-such-option"], "", "--no-such-option"),
         (["run"], None, "JOB.toml"),
         (["no-such-command"], None, "no-such-command"),
@@ -152,7 +155,9 @@ def test_usage_error_is_2_and_says_where(
         procstop_command.job(text)
     answer = procstop_command(*args)
     assert (answer.code, answer.stdout) == (2, "")
-    assert problem in answer.stderr and "Traceback" not in answer.stderr
+    # A usage error stands in a box.
+    said = " ".join(answer.stderr.replace("│", " ").split())
+    assert problem in said and "Traceback" not in said and "Value error" not in said
 
 
 def test_job_is_refused_as_a_whole_before_anything_runs(guests: Guests, procstop_command: Procstop) -> None:
@@ -221,6 +226,26 @@ def test_report_into_a_directory_that_is_not_there_is_refused_before_the_run(
     answer = procstop_command("run", guests["prints_args"], "--engine", engine, "--report", "no/report.json")
     assert (answer.code, answer.stdout) == (2, "")
     assert 'there is no directory "no"; make it first' in answer.stderr
+
+
+@pytest.mark.parametrize(("guest", "more"), [("traps", ()), ("spins", ("--set=limits.time=100ms",))])
+def test_report_that_cannot_be_written_is_a_fault_however_the_guest_ended(
+    engine: str, guests: Guests, procstop_command: Procstop, guest: str, more: tuple[str, ...]
+) -> None:
+    quick = [f"--set=stop.{key}=100ms" for key in ("interrupt", "terminate")]
+    report = ("--report", "/dev/full")
+    answer = procstop_command("run", guests[guest], "--engine", engine, *more, *quick, *report)
+    assert answer.code == 3 and "cannot write the report" in answer.stderr
+
+
+def test_report_that_cannot_be_written_leaves_a_stopped_run_stopped(
+    engine: str, guests: Guests, procstop_command: Procstop
+) -> None:
+    command = procstop_command.start("run", guests["sleeps"], "--engine", engine, "--report", "/dev/full")
+    command.wait_for("sleeping", "stdout")
+    command.signal(signal.SIGINT)
+    answer = command.end()
+    assert answer.code == 130 and "cannot write the report" in answer.stderr
 
 
 def test_report_that_cannot_be_written_is_a_fault(engine: str, guests: Guests, procstop_command: Procstop) -> None:
@@ -403,3 +428,37 @@ def test_guest_cannot_write_to_our_terminal_raw(engine: str, guests: Guests, pro
     text = f'[[task]]\nname = "red\\u001b[31m\\nx"\nmodule = "{guests["traps"]}"\nengine = "{engine}"\n'
     answer = procstop_command("run", procstop_command.job(text))
     assert answer.code in (1, 2) and "\x1b" not in answer.stderr + answer.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *((), ("run",), ("check",), ("inspect",), ("engines",), ("selftest",), ("compile",)),
+        *(("cache", name) for name in ("list", "prune", "clear", "where")),
+    ],
+)
+def test_examples_of_a_command_stand_on_lines_of_their_own(
+    procstop_command: Procstop, command: tuple[str, ...]
+) -> None:
+    answer = procstop_command(*command, "--help", env={"COLUMNS": "80", "TERM": "dumb"})
+    assert answer.code == 0 and max(map(len, answer.stdout.splitlines())) <= 80
+    _, _, examples = answer.stdout.partition("Examples:")
+    shown = [line.strip() for line in examples.partition("╭")[0].splitlines() if line.strip()]
+    assert shown and all(line.startswith(" ".join(("procstop", *command))) for line in shown)
+    assert all(line.count("procstop ") == 1 for line in shown)
+
+
+def test_reuse_that_has_no_effect_is_noticed(guests: Guests, procstop_command: Procstop, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("")
+    keys = 'call = "nothing"\nworkers.reuse = 5\n'
+    each, plain = f'{keys}each = "*.txt"\n', 'call = "nothing"'
+    tasks = [("lone", "returns", keys), ("each", "returns", each), ("plain", "returns", plain)]
+    job = procstop_command.job(job_of(guests, "auto", *tasks))
+    note = f'notice: {job}: task "lone": workers.reuse has no effect: only the tasks of one `each` entry share workers'
+    answer = procstop_command("check", job)
+    assert answer.code == 0 and answer.stdout.splitlines()[-1] == note and answer.stdout.count("notice") == 1
+    answer = procstop_command("run", job)
+    assert answer.code == 0 and answer.stderr.splitlines()[0] == note and answer.stderr.count("no effect") == 1
+    assert procstop_command("run", "--quiet", job).stderr == ""
+    # What is said for all tasks is for those that it is of use to.
+    assert "no effect" not in procstop_command("check", job, "--set", "workers.reuse=9").stdout

@@ -101,8 +101,11 @@ def test_host_file_can_import_what_lies_beside_it(engine: str, guests: Guests, w
 @pytest.mark.parametrize(
     ("text", "outcome", "message"),
     [
-        ("raise ValueError('not today')\n", Outcome.HOST_ERROR, "ValueError: not today"),
-        ("import sys\nsys.exit(3)\n", Outcome.HOST_ERROR, "SystemExit: 3"),
+        ("\nraise ValueError('not today')\n", Outcome.HOST_ERROR, "ValueError: not today, in host.py:2"),
+        ("import sys\nsys.exit(3)\n", Outcome.HOST_ERROR, "SystemExit: 3, in host.py:2"),
+        ("\n\nint('x' * 3)\n", Outcome.HOST_ERROR, "'xxx', in host.py:3"),
+        ("def f():\n    assert False\n\nf()\n", Outcome.HOST_ERROR, "AssertionError: in host.py:2"),
+        ("open('/proc/1/environ')\n", Outcome.HOST_ERROR, "PermissionError: [Errno 13] Permission denied: "),
         ("import nowhere_to_be_found\n", Outcome.HOST_ERROR, "ModuleNotFoundError: No module named"),
         ("imports = dict([('env.work', None)])\n", Outcome.REJECTED, "imports['env.work'] must be"),
         ("imports = 7\n", Outcome.REJECTED, 'has no mapping "imports"'),

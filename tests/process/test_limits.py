@@ -153,7 +153,7 @@ def test_trap_of_a_guest_that_has_memory_left_is_its_own(engine: str, guests: Gu
 def test_module_that_begins_with_more_memory_is_rejected(engine: str, guests: Guests) -> None:
     attempt = limited(guests, "begins_large", "run", engine=engine, memory=16 * MIB)
     assert attempt.outcome is Outcome.REJECTED
-    assert attempt.message == "its memories begin with 32768 KiB, and limits.memory is 16384 KiB"
+    assert attempt.message == 'limits.memory: is 16MiB, and its memories begin with 32MiB; give "32MiB" or more'
 
 
 def test_memory_limit_ends_a_run_with_the_exit_code_of_limits(engine: str, guests: Guests) -> None:

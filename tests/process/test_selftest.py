@@ -162,6 +162,21 @@ def test_bad_option_is_refused(procstop_command: Procstop, options: list[str], s
     assert ended.code == 2 and said in ended.stderr
 
 
+def test_reader_that_leaves_ends_it_quietly_and_leaves_nothing(procstop_command: Procstop, tmp_path: Path) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    read, write = os.pipe()
+    started = procstop_command.start(
+        "selftest", "--engine", ONE, "--trials", "1", stdout=write, env={"TMPDIR": str(place)}
+    )
+    os.close(write)
+    assert os.read(read, 7) == b"promise"
+    os.close(read)
+    ended = started.end()
+    assert (ended.code, ended.stderr) == (1, "")
+    assert os.listdir(place) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("at", ["a guest that spins", "SIGKILL of the supervisor"])
 def test_ctrl_c_ends_it_and_leaves_nothing(

@@ -21,7 +21,7 @@ def task(module: str, call: str = "_start", *args: Any, name: str = "guest", **o
     """Make a task that may end as it likes, and whose host functions may do what they like."""
     options.setdefault("expect", ANY)
     # What tests do in host functions is nobody's business but theirs.
-    options.setdefault("host_allow", HOST_ALLOWABLE)
+    options.setdefault("host_allow", HOST_ALLOWABLE if options.get("host") is not None else ())
     return Task(name, module, call, args, **options)
 
 

@@ -184,9 +184,9 @@ def test_clear_removes_all_and_says_what(put: Put, directory: Path) -> None:
     ("arguments", "message"),
     [
         ((), "prune: say what to remove, as in --older-than 30d, --max-size 2GiB or both; "),
-        (("--older-than", "30"), '--older-than: a duration needs a unit, got "30"; write "30s"'),
+        (("--older-than", "30"), '--older-than: a duration needs a unit, got "30"; write "30d"'),
         (("--older-than", "1month"), '--older-than: not a duration, got "1month"'),
-        (("--max-size", "2"), '--max-size: a size needs a unit, got "2"; write "2MiB"'),
+        (("--max-size", "2"), '--max-size: a size needs a unit, got "2"; write "2GiB"'),
         (("--max-size", "2G"), '--max-size: not a size, got "2G"; write "2GB"'),
         (("--max-size", "-1GiB"), "--max-size: a size cannot be negative"),
     ],
@@ -213,3 +213,15 @@ def test_what_cannot_be_removed_is_named(put: Put, directory: Path) -> None:
     error = refused("clear")
     assert isinstance(error, CacheError)
     assert str(error) == f'cache: cannot remove "{directory}/x.artifact": Is a directory'
+
+
+def test_directory_that_is_open_to_others_is_shown_with_a_notice_and_can_be_cleared(put: Put, directory: Path) -> None:
+    put("a.wasm")
+    directory.chmod(0o777)
+    notice = f'notice: cache: "{directory}" is open to other users; chmod 700 it; runs do not use it\n'
+    for arguments in (("list",), ("list", "--json"), ("prune", "--older-than", "1d"), ("clear",)):
+        result = cache(*arguments)
+        assert (result.exit_code, result.stderr) == (0, notice)
+    assert not list(directory.glob("*.artifact"))
+    directory.chmod(0o700)
+    assert cache("list").stderr == ""

@@ -388,3 +388,39 @@ def test_script_that_fails_keeps_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         load_references({"env.f": "__main__:f"}, write(tmp_path / "script.py", "1 / 0"))
     assert isinstance(caught.value.error, ZeroDivisionError)
+
+
+def test_error_of_a_file_says_in_which_line_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "host.py"
+    path.write_text("import json\n\njson.loads('no')\n")
+    with pytest.raises(HostError) as caught:
+        load_host_file(str(path))
+    assert type(caught.value.error).__name__ == "JSONDecodeError"
+    assert str(caught.value.error) == "Expecting value: line 1 column 1 (char 0), in host.py:3"
+
+
+def test_error_of_an_imported_module_says_in_which_line_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fails_late.py").write_text("\nopen('/nowhere/at/all')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HostError) as caught:
+        load_references({"env.f": "fails_late:f"}, None)
+    assert str(caught.value.error).endswith("'/nowhere/at/all', in fails_late.py:2")
+
+
+def test_error_that_cannot_say_what_it_is_still_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "host.py"
+    path.write_text("class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\n\nraise Odd\n")
+    with pytest.raises(HostError) as caught:
+        load_host_file(str(path))
+    assert (type(caught.value.error).__name__, str(caught.value.error)) == ("Odd", "in host.py:5")
+
+
+def test_error_that_cannot_be_made_again_is_told_as_it_is(tmp_path: Path) -> None:
+    text = "class Odd(Exception):\n    def __new__(cls, one, /): return super().__new__(cls)\n\nraise Odd(1)\n"
+    sealed = "class Odd(Exception):\n    def __init_subclass__(cls): raise TypeError('final')\n\nraise Odd('one')\n"
+    said = []
+    for content in (text, sealed):
+        with pytest.raises(HostError) as caught:
+            load_host_file(write(tmp_path / "host.py", content))
+        said.append((type(caught.value.error).__name__, str(caught.value.error)))
+    assert said == [("Odd", "1, in host.py:4"), ("Odd", "one")]

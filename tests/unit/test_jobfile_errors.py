@@ -43,9 +43,22 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ('limits.tme = "1s"', 'limits.tme: unknown key; did you mean "limits.time"?'),
         ("limits.fuel = 1", "limits.fuel: not enforced by this version of procstop; leave it out "),
         ("limits.stall = 1", 'limits.stall: a duration needs a unit, got 1; write "1s"'),
-        ('limits.open_files = "3"', 'limits.open_files: must be a whole number, got "3"'),
+        ('limits.open_files = "3"', 'limits.open_files: must be a whole number, got "3"; write 3'),
         ("limits.open_files = 0", 'limits.open_files: must be above 0, got 0; write "none" for no limit'),
-        ("limits = 5", "limits: must be a table, got 5"),
+        ("limits = 5", 'limits: must be a table, got 5; as in { time = "10s" }'),
+        ('stop = "2s"', 'stop: must be a table, got "2s"; as in { interrupt = "2s" }'),
+        (
+            "limits.file_size = 0",
+            'limits.file_size: must be above 0, got 0; write "none" for no limit, or a number with a unit, '
+            'as in "10MiB"',
+        ),
+        (
+            "limits.time = 0",
+            'limits.time: must be above 0, got 0; leave it out for no limit, or a number with a unit, as in "10s"',
+        ),
+        ("limits.start = 0", 'limits.start: must be above 0, got 0; give a long one, as "1h"'),
+        ("stop.kill_wait = 0", "stop.kill_wait: must be above 0, got 0; without it"),
+        ("limits.memory = 268435456", 'limits.memory: a size needs a unit, got 268435456; write "256MiB"'),
         ("limits.compile_memory = 5", 'limits.compile_memory: a size needs a unit, got 5; write "5MiB"'),
         ('limits.compile_memory = "0B"', 'limits.compile_memory: must be above 0, got "0B"; write "none" for no limit'),
         ("workers = 4", "workers: must be a table, got 4; write { reuse = n }"),
@@ -79,7 +92,7 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ),
         ("args = [true]", "args[0]: must be a number or a text, got true; write 1 or 0"),
         ("args = [1, [2]]", "args[1]: must be a number or a text, got a list"),
-        ("args = 7", "args: must be a list, got 7"),
+        ("args = 7", "args: must be a list, got 7; write [7]"),
         ("args = [2024-01-01]", "args[0]: must be a number or a text, got the date or time 2024-01-01"),
         ("args = [36893488147419103232]", "args[0]: does not fit in 64 bits, got 36893488147419103232"),
         ('args = ["a\\u0000"]', 'args[0]: cannot hold a NUL character, got "a\\u0000"'),
@@ -87,7 +100,8 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ('call = ""', "call: cannot be empty"),
         ('env."A=B" = "1"', 'env."A=B": the name of a variable cannot hold "="'),
         ('env."" = "1"', 'env."": cannot be empty'),
-        ("env.LANG = 5", "env.LANG: must be a text, got 5"),
+        ("env.LANG = 5", 'env.LANG: must be a text, got 5; write "5"'),
+        ('env = ["A=1"]', 'env: must be a table, got a list; as in { LANG = "C" }'),
         ('env.LANG = "\\u0000"', 'env.LANG: cannot hold a NUL character, got "\\u0000"'),
         (
             'engine = "wasmtim"',
@@ -99,12 +113,13 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
             'did you mean "finish-current"?',
         ),
         ("strategy = { next = -1 }", "strategy.next: must be a whole number of at least 0, got -1"),
-        ("strategy = {}", "strategy.next: is missing"),
+        ("strategy = {}", "strategy.next: is missing; write { next = 3 }"),
         ("strategy = { nxt = 1 }", 'strategy.nxt: unknown key; did you mean "strategy.next"?'),
         ("strategy = [1]", 'strategy: must be "finish-current", "ignore" or { next = n }, got a list'),
         ("check_every = 0", "check_every: must be a whole number of at least 1, got 0"),
         ("check_every = 1.5", "check_every: must be a whole number, got 1.5"),
         ("retries = true", "retries: must be a whole number, got true"),
+        ('retries = "2"', 'retries: must be a whole number, got "2"; write 2'),
         ("retries = 5000000000", f"retries: must be a whole number of at most {MOST}, got 5000000000"),
         ('expect = "complete"', 'expect: must be "completed", '),
         ('expect = ["exited", "kiled"]', 'expect[1]: must be "completed", '),
@@ -123,7 +138,7 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
             'imports.leave = "exit"',
             'imports.leave: an import has a module and a name, as in "env.early_exit"',
         ),
-        ("stdin = 5", "stdin: must be a text, got 5"),
+        ("stdin = 5", 'stdin: must be a text, got 5; as in "in.txt" or { text = "..." }'),
         ('stdin = { text = "a", path = "in.txt" }', "stdin: takes a path or a text, one of the two"),
         ("stdin = {}", "stdin: takes a path or a text, one of the two"),
         ('stdin = "out.txt"', 'stdin: no such file, got "out.txt"'),
@@ -131,22 +146,39 @@ TASK = '[[task]]\nname = "resize"\nmodule = "add.wat"\n'
         ('stdin = "images"', 'stdin: must be a file, got the directory "images"'),
         ('host = "host.py"', 'host: no such file, got "host.py"'),
         ('host = "~/host.py"', 'host: no such file, got "~/host.py"; "~" is not expanded here'),
+        (
+            'host_allow = ["network"]',
+            "host_allow: is for host functions, and the task has no `host`; add one, as in "
+            'host = "hostfuncs.py", or leave it out',
+        ),
         ('dirs."/d" = "data"', 'dirs."/d": no such directory, got "data"'),
         ('dirs."/d" = "in.txt"', 'dirs."/d": not a directory, got "in.txt"'),
         (
             'dirs."/d" = { path = "out", write = true }',
             'dirs."/d": no such directory, got "out"; create it, procstop does not',
         ),
-        ('dirs."/d" = { write = true }', 'dirs."/d".path: is missing'),
+        ('dirs."/d" = { write = true }', 'dirs."/d".path: is missing; name the directory'),
         ('dirs."/d" = { path = "images", write = 1 }', 'dirs."/d".write: must be true or false, got 1'),
         (
             'dirs."/d" = { path = "images", wirte = true }',
             'dirs."/d".wirte: unknown key; did you mean "write"?',
         ),
-        ("dirs = []", "dirs: must be a table, got an empty list"),
+        (
+            'dirs = { "/d" = "images", "/d/" = "." }',
+            'dirs."/d/": is the same path as "/d" to the guest; give each directory a path of its own',
+        ),
+        (
+            'each = "images/*.png"\ndirs = { "/d/{name}" = ".", "//d/./{stem}.png" = "." }',
+            'dirs."//d/./cat.png": is the same path as "/d/cat.png" to the guest; ',
+        ),
+        (
+            'each = "images/*.png"\ndirs = { "{name}" = ".", "{stem}.png" = "." }',
+            'dirs."cat.png": comes twice to the guest; ',
+        ),
+        ("dirs = []", 'dirs: must be a table, got an empty list; as in { "/in" = "images" }'),
         ('needs = ["resiz"]', 'needs: no task is called "resiz"; did you mean "resize"?'),
         ('needs = ["resize"]', "needs: a task cannot need itself; drop its own name"),
-        ('needs = "other"', 'needs: must be a list, got "other"'),
+        ('needs = "other"', 'needs: must be a list, got "other"; write ["other"]'),
         ('each = "*.jpg"', 'each: no file matches "*.jpg"'),
         ('each = "imag*"', 'each: no file matches "imag*"; only directories do'),
         (
@@ -182,7 +214,7 @@ def test_mistake_in_a_task_is_named_with_file_task_and_key(keys: str, message: s
         ('[[task]]\nmodule = "add.wat"', "task #1: name: is missing; give the task a name of its own"),
         ('[[task]]\nname = "a"', 'task "a": module: is missing; name its .wasm or .wat file'),
         ('[[task]]\nname = ""\nmodule = "add.wat"', "task #1: name: cannot be empty"),
-        ('[[task]]\nname = 5\nmodule = "add.wat"', "task #1: name: must be a text, got 5"),
+        ('[[task]]\nname = 5\nmodule = "add.wat"', 'task #1: name: must be a text, got 5; write "5"'),
         ('[[task]]\nname = "a"\nmodule = "ad.wat"', 'task "a": module: no such file, got "ad.wat"'),
         (
             '[[task]]\nname = "a\\nb"\nmodule = "add.wat"',
@@ -211,6 +243,12 @@ def test_mistake_in_a_task_is_named_with_file_task_and_key(keys: str, message: s
         ("jobs = 4\n" + TASK, 'jobs: unknown key; did you mean "concurrency"?'),
         ("pool = 4\n" + TASK, 'pool: unknown key; did you mean "workers.reuse"?'),
         ('spawn = "fresh"\n' + TASK, 'spawn: unknown key; did you mean "workers.spawn"?'),
+        ('containment = "full"\n' + TASK, 'containment: must be a table, got "full"; as in { require = "full" }'),
+        ("containment = false\n" + TASK, "containment: must be a table, got false; write { sandbox = false }"),
+        (
+            '[containment]\nsandbox = "false"\n' + TASK,
+            'containment.sandbox: must be true or false, got "false"; write false without quotes',
+        ),
         ("[workers]\nspawn = true\n" + TASK, 'workers.spawn: must be "server" or "fresh", got true'),
         ("[workers]\ncache = 1\n" + TASK, "workers.cache: must be true or false, got 1"),
         ("[workers]\nreuse = 1.5\n" + TASK, "workers.reuse: must be a whole number, got 1.5"),
@@ -318,6 +356,26 @@ def test_all_problems_are_told_at_once() -> None:
         'thumbs.toml: task "a": needs: tasks cannot wait for each other, "a" -> "b" -> "a"; drop one of these needs',
         'thumbs.toml: task "b": retries: must be a whole number of at least 0, got -1',
     ]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("host = 5", "host: must be a text, got 5"),
+        ('hots = "hostfuncs.py"', 'hots: unknown key; did you mean "host"?'),
+        ('host = "gone.py"', 'host: no such file, got "gone.py"'),
+    ],
+)
+def test_host_that_was_refused_is_not_missed_by_what_it_may_do(keys: str, message: str) -> None:
+    problems = problems_of(f'{TASK}host_allow = ["network"]\n{keys}')
+    assert problems == [f'thumbs.toml: task "resize": {message}']
+
+
+@pytest.mark.usefixtures("folder")
+def test_host_functions_that_may_do_nothing_more_need_not_be_there() -> None:
+    Path("job.toml").write_text(TASK + "host_allow = []")
+    assert load_job("job.toml", user_config=False).tasks[0].host_allow == ()
 
 
 @pytest.mark.usefixtures("folder")

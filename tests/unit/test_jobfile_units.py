@@ -114,6 +114,9 @@ def test_size_is_read_as_bytes(text: str, size: int) -> None:
     ("value", "message"),
     [
         (5, 'a size needs a unit, got 5; write "5MiB"'),
+        (65535, 'a size needs a unit, got 65535; write "65535MiB"'),
+        (268435456, 'a size needs a unit, got 268435456; write "256MiB"'),
+        ("1000000", 'a size needs a unit, got "1000000"; write "1MB"'),
         ("10", 'a size needs a unit, got "10"; write "10MiB"'),
         ("10KB", 'not a size, got "10KB"; write "10kB"'),
         ("10 mib", 'not a size, got "10 mib"; write "10MiB"'),

@@ -291,3 +291,21 @@ def test_mappings_are_copied_so_that_nobody_changes_them() -> None:
     env.clear()
     imports.clear()
     assert (one.env, one.imports) == ({"A": "1"}, {"env.f": "exit"})
+
+
+def test_what_host_functions_may_do_needs_some() -> None:
+    assert task(host="hostfuncs.py", host_allow=["network"]).host_allow == ("network",)
+    assert "the task has no host" in refused(lambda: task(host_allow=["network"]), "host_allow")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("/a", "/a/"), ("/a/b", "//a/./b"), (".", "./"), ("a", "./a"), ("/", "//"), ("/", "/.")]
+)
+def test_guest_path_is_the_same_however_it_is_written(one: str, other: str) -> None:
+    message = refused(lambda: task(dirs=[Dir("/x", "x"), Dir(one, "a"), Dir(other, "b")]), "dirs")
+    assert message == f"{other!r} is the same path as {one!r}; keep one of them"
+
+
+def test_guest_paths_that_differ_may_stand_side_by_side() -> None:
+    paths = ["/", "/a", "/a/b", "a", ".", "/.a", "/a/.."]
+    assert len(task(dirs=[Dir(path, "a") for path in paths]).dirs) == len(paths)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from procstop import Containment, InvalidValue, Level
-from procstop.preflight.contained import barred, contained, too_little
+from procstop import Containment, InvalidValue, Level, Limits, sandbox
+from procstop.errors import JobFileError
+from procstop.jobfile import load_job
+from procstop.module import Memory, ModuleInfo
+from procstop.preflight import load_plan
+from procstop.preflight.contained import barred, contained, too_little, too_little_memory
 from procstop.sandbox import Support
 
 FULL, NO_LANDLOCK, BARE = Support(7, True), Support(0, True), Support(0, False)
@@ -47,6 +53,35 @@ def test_job_that_requires_more_than_there_is_is_refused(require: Level | None, 
         assert problems[0].startswith('containment.require is "full", and there is only "basic": this kernel')
 
 
+@pytest.mark.parametrize(
+    ("tasks", "problems"),
+    [
+        (
+            {"a": "", "b": "args = [true]\n", "c": ""},
+            ["b: args[0]: must be a number", "a: containment", "c: containment"],
+        ),
+        ({"a": "args = [true]\n", "b": "retries = -1\n"}, ["a: args[0]", "b: retries", "b: containment"]),
+        ({"a": "args = [true]\n", "b": 'stdin = "gone"\n'}, ["a: args[0]", "b: stdin", "containment"]),
+    ],
+)
+def test_lack_of_containment_is_told_with_all_other_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: dict[str, str], problems: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sandbox, "probe", lambda: NO_LANDLOCK)
+    (tmp_path / "m.wasm").write_bytes(b"\0asm\1\0\0\0\1\4\1`\0\0\3\2\1\0\7\5\1\1f\0\0\n\4\1\2\0\v")
+    text = '[containment]\nrequire = "full"\n'
+    for name, keys in tasks.items():
+        text += f'[[task]]\nname = "{name}"\nmodule = "m.wasm"\ncall = "f"\n{keys}'
+    (tmp_path / "job.toml").write_text(text)
+    with pytest.raises(JobFileError) as caught:
+        load_plan(lambda: load_job("job.toml", user_config=False))
+    told = [
+        problem.removeprefix("job.toml: ").replace('task "', "").replace('"', "") for problem in caught.value.problems
+    ]
+    assert len(told) == len(problems) and all(map(str.startswith, told, problems)), told
+
+
 def test_host_functions_that_may_reach_all_files_make_it_basic() -> None:
     found = contained(Containment(), FULL, allowed=("files",))
     assert found.level is Level.BASIC and "host_allow" in found.missing[0]
@@ -68,6 +103,25 @@ def test_engine_that_nobody_mends_gets_no_directories_without_landlock(
     wanted: Containment, support: Support, has_dirs: bool, names: list[str]
 ) -> None:
     assert list(barred(wanted, support, has_dirs)) == names
+
+
+@pytest.mark.parametrize(
+    ("memories", "limit", "needed"),
+    [
+        ((), 1, None),
+        ((Memory(1, None),), None, None),
+        ((Memory(1, None),), 1 << 16, None),
+        ((Memory(1, None),), 1, "64KiB"),
+        ((Memory(16, None), Memory(16, None)), 1 << 20, "2MiB"),
+    ],
+)
+def test_memory_that_a_module_begins_with_must_be_granted(
+    memories: tuple[Memory, ...], limit: int | None, needed: str | None
+) -> None:
+    info = ModuleInfo((), {}, None, memories, frozenset(), None, 8)
+    problems = too_little_memory(info, Limits(memory=limit))
+    assert len(problems) == (needed is not None)
+    assert all(f'its memories begin with {needed}; give "{needed}" or more' in problem for problem in problems)
 
 
 def test_words_of_a_job_file_are_taken() -> None:

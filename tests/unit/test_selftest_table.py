@@ -16,6 +16,7 @@ from procstop.selftest.run import BROKEN, HELD, LEFT_OUT, MISSING, Report, Resul
 HOLDS = Result("P1", "a guest that spins", "wasmer", HELD, 10, 0, 0, 2.345, 12.0)
 BREAKS = Result("P2", "SIGKILL of both together", "wasmtime", BROKEN, 10, 1, 2, 3.0, 9.0, "2 survived")
 LACKS = Result("P6", "native code: fork", "wasmer", MISSING, why="no filter of system calls here")
+TRACED = Result("P1", "a debugger", "wasmer", LEFT_OUT, why="nobody may trace here")
 LEFT = Result("P7", "the same outcomes", "both", LEFT_OUT, why="wasmer is not here")
 
 
@@ -59,7 +60,19 @@ def test_every_row_fits_its_column() -> None:
     ("results", "said"),
     [
         ((HOLDS, HOLDS), "every promise held: 20 trials, 2 rows, 61 s"),
-        ((HOLDS, LEFT), "every promise held: 10 trials, 1 rows, 61 s; not tried: 1 more, see above"),
+        (
+            (HOLDS, LEFT),
+            "every promise that could be tried held: 10 trials, 1 row, 61 s; 1 row was left out (wasmer is not here)",
+        ),
+        (
+            (HOLDS, LEFT, TRACED, LEFT),
+            "every promise that could be tried held: 10 trials, 1 row, 61 s; 3 rows were left out (wasmer is not here; "
+            "nobody may trace here)",
+        ),
+        (
+            (BREAKS, LEFT),
+            "not every promise held: P2 did not hold: 10 trials, 1 row, 61 s; 1 row was left out (wasmer is not here)",
+        ),
         ((HOLDS, BREAKS), "not every promise held: P2 did not hold: 20 trials, 2 rows, 61 s"),
         ((BREAKS, LACKS), "not every promise held: P2 did not hold; P6 cannot be kept here: 10 trials, 2 rows, 61 s"),
     ],
