@@ -26,10 +26,14 @@ _FREEZE_ROUNDS = 50
 
 @dataclass
 class Pipes:
-    """Both ends of a worker's pipes: ours do not block. `control` is a socket where descriptors are to follow."""
+    """Both ends of a worker's pipes: ours do not block. `control` is a socket where descriptors are to follow.
+
+    One descriptor more is kept for the pidfd: a worker that a fork server has made could not be watched without.
+    """
 
     ours: dict[str, int]
     theirs: dict[str, int]
+    spare: int = -1
 
     @classmethod
     def open(cls, *, with_socket: bool = False) -> Pipes:
@@ -45,6 +49,7 @@ class Pipes:
                 pipes.ours[name], pipes.theirs[name] = os.pipe()
             for fd in pipes.ours.values():
                 os.set_blocking(fd, False)
+            pipes.spare = os.dup(pipes.ours["report"])
         except OSError:
             pipes.close()
             raise
@@ -56,8 +61,15 @@ class Pipes:
             os.close(fd)
         self.theirs = {}
 
+    def make_room(self) -> None:
+        """Give up the descriptor that is kept for the pidfd, which is about to be opened."""
+        if self.spare >= 0:
+            os.close(self.spare)
+            self.spare = -1
+
     def close(self) -> None:
         """Close all that is open."""
+        self.make_room()
         self.close_theirs()
         for fd in self.ours.values():
             os.close(fd)
@@ -91,6 +103,7 @@ class Worker(Child):
     @classmethod
     def at(cls, pipes: Pipes, pid: int, pidfd: int | None, popen: subprocess.Popen[bytes] | None, token: str) -> Worker:
         """Return a worker with our ends of these pipes, which are its own from now on."""
+        pipes.make_room()
         ours, pipes.ours = pipes.ours, {}
         return cls(pid, pidfd, popen, token, ours["control"], ours["report"], ours["stdout"], ours["stderr"])
 

@@ -205,8 +205,10 @@ class Supervisor:
         return Crew(loop, announce, family, guarding, artifacts, spawner, pool, lifeline, self._output_dir)
 
     def _others_run(self) -> bool:
-        compiling = self._crew is not None and self._crew.artifacts.is_compiling
-        return compiling or any(one.worker is not None for one in self._live.values())
+        crew = self._crew
+        if crew is not None and (crew.artifacts.is_compiling or crew.spawner.unanswered()):
+            return True
+        return any(one.worker is not None for one in self._live.values())
 
     # The queue
 
