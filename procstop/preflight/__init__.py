@@ -111,6 +111,10 @@ def prepare_modules(job: Job) -> Plan:
         if engine is None:
             problems.append(f"{task.name}: engine: {why}")
             continue
+        # A module may know of a hole in the compiler: what a job requires for its guests holds for that too.
+        if too_few := common.too_little(common.contained(task, HostNames())):
+            problems += [f"{task.name}: {fault}" for fault in too_few]
+            continue
         order = _order(common, job, task, HostNames(), engine, source.digest, Contained(Level.NONE))
         assignments.append(
             Assignment(

@@ -233,3 +233,12 @@ def test_job_file_says_how_many_attempts_share_a_worker(
     assert [one["worker"] for one in shared] == [1, 1, 1, 2, 2, 2]
     assert [one["wait"] for one in shared] == [None, None, {"exit": 0}] * 2
     assert [attempts[f"b[{number}.txt]"]["worker"] for number in range(6)] == [3, 4, 5, 6, 7, 8]
+
+
+def test_module_is_not_compiled_with_less_containment_than_is_required(
+    engine: str, guests: Guests, procstop_command: Procstop
+) -> None:
+    settings = ["--set", "containment.require=full", "--set", "containment.sandbox=false"]
+    answer = procstop_command("compile", guests["returns"], "--engine", engine, *settings)
+    assert answer.code == 2
+    assert 'containment.require is "full", and there is only "basic"' in answer.stderr
