@@ -50,7 +50,7 @@ OVERDUE_S = 1.0
 STILL_S = 30.0
 """How long it may stand still."""
 _WIND_S = 10.0
-_FIRST_WIND_S = 1.0
+_FIRST_WIND_S = 0.1
 CLEAR_S = 5.0
 """How long it tries to end what is left."""
 _AGAIN_S = 0.003

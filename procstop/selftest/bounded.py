@@ -102,7 +102,7 @@ def _stop_helpers(bench: Bench) -> Trial:
             running.set()
 
     def stop_them() -> bool:
-        found = [processes.named(name, os.getpid()) for name in processes.HELPERS]
+        found = [processes.named(name, os.getpid()) for name in processes.HELPERS.values()]
         stopped[:] = [who for some in found for who in some]
         return all(found)
 

@@ -28,14 +28,25 @@ def kills_supervisor(bench: Bench) -> list[Trial]:
     return _kill(bench, ["supervisor"])
 
 
-def kills_helpers(bench: Bench) -> list[Trial]:
-    """SIGKILL of what a supervisor has besides its workers: the run goes on, and its supervisor is killed later."""
-    return _kill(bench, ["helpers"])
+def kills_fresh_ones_supervisor(bench: Bench) -> list[Trial]:
+    """The same, where workers are started anew instead of forked."""
+    assert bench.engine is not None
+    return _judge(bench, Request(bench.engine, bench.guests["spins"], ["supervisor"], bench.trials, 2, fresh=True))
+
+
+def kills_fork_server(bench: Bench) -> list[Trial]:
+    """SIGKILL of the fork server: the run goes on, and its supervisor is killed later."""
+    return _kill(bench, ["fork server"])
+
+
+def kills_guardian(bench: Bench) -> list[Trial]:
+    """SIGKILL of the guardian: the run goes on, and its supervisor is killed later."""
+    return _kill(bench, ["guardian"])
 
 
 def kills_all_of_them(bench: Bench) -> list[Trial]:
-    """SIGKILL of the supervisor and its helpers together, in any order."""
-    return _kill(bench, ["supervisor", "helpers"])
+    """SIGKILL of the supervisor, its fork server and its guardian together, in any order."""
+    return _kill(bench, ["supervisor", *processes.HELPERS])
 
 
 def kills_supervisor_of_descendants(bench: Bench) -> list[Trial]:
@@ -50,7 +61,7 @@ def kills_all_but_a_guardian(bench: Bench) -> list[Trial]:
     """SIGKILL of that supervisor, its fork server and one of its two guardians together."""
     assert bench.engine is not None
     module = bench.guests["calls_host_then_spins"]
-    whom = ["supervisor", "helpers"]
+    whom = ["supervisor", *processes.HELPERS]
     return _judge(bench, Request(bench.engine, module, whom, bench.trials, workers=2, descendants=True))
 
 

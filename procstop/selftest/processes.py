@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from procstop.linux import children
 from procstop.process import TOKEN
 
-HELPERS = ("procstop-forkserver", "procstop-guardian")
-"""What a supervisor has besides its workers. One that is not there takes no part."""
+HELPERS = {"fork server": "procstop-forkserver", "guardian": "procstop-guardian"}
+"""What a supervisor has besides its workers, by the names that they give themselves."""
 GONE_S = 10.0
 """How long survivors are waited for before they are called so."""
 Identity = tuple[int, int]

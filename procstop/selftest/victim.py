@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from procstop import api, linux
 from procstop.events import AttemptMoved, Event, Output
-from procstop.model import Job, Limits, StopPolicy, Task, Workers
+from procstop.model import Job, Limits, Spawn, StopPolicy, Task, Workers
 from procstop.preflight import prepare
 from procstop.selftest import hostile, processes
 from procstop.selftest.processes import GONE_S, Identity
@@ -67,7 +67,8 @@ def _make_job(request: Request) -> Job:
     if request.stop:
         options |= {"limits": Limits(start=1.0, time=1.2), "stop": _QUICK}
     tasks = [Task(f"{n}", request.module, **options) for n in range(count)]
-    return Job("victim", tasks, concurrency=count, workers=Workers(cache=not request.cold))
+    workers = Workers(cache=not request.cold, spawn=Spawn.FRESH if request.fresh else Spawn.SERVER)
+    return Job("victim", tasks, concurrency=count, workers=workers)
 
 
 class Supervisor:
@@ -159,8 +160,8 @@ def _victims(request: Request, supervisor: int) -> list[Identity]:
     found = []
     if "supervisor" in request.whom and (who := processes.identity(supervisor)) is not None:
         found.append(who)
-    if "helpers" in request.whom:
-        for name in processes.HELPERS:
+    for helper, name in processes.HELPERS.items():
+        if helper in request.whom:
             # A worker begins as a copy of the fork server, name and all: the oldest is the one.
             found += processes.named(name, supervisor)[:1]
     return found

@@ -21,7 +21,9 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 class Request:
     """Kill `whom` of supervisors that run `workers` guests each, so many times over; `stop` stands for SIGSTOP.
 
-    With `descendants`, host functions start some; a `cold` one finds no compiled module, and is killed at any moment.
+    `whom` are "supervisor", "fork server" and "guardian"; one that is not there takes no part. With `descendants`, host
+    functions start some; a `cold` supervisor finds no compiled module, and is killed at any moment; the workers of one
+    that is `fresh` are started anew.
     """
 
     engine: str
@@ -33,6 +35,7 @@ class Request:
     stop: bool = False
     descendants: bool = False
     cold: bool = False
+    fresh: bool = False
 
 
 class Victims:

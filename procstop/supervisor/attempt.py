@@ -301,9 +301,11 @@ class LiveAttempt:
             return None
         if self._hiring.ends_unused and self._state.state is State.STARTING:
             return self._start_over(port)
-        # A guest starts no processes, and its worker starts none for it; host functions may.
+        # A guest starts no processes, and its worker starts none for it; host functions may. What a receipt is given
+        # for is looked at.
         family = self._crew.family
-        if (self.assignment.has_functions or family.is_due()) and family.clear_orphans(port.worker):
+        looks = self.assignment.has_functions or self._was_forced(port.worker) or family.is_due()
+        if looks and family.clear_orphans(port.worker):
             return port.ask_again()
         if self._outlived(ended.wait):
             reason = Reason.TIME_LIMIT if self._state.ready else Reason.START_LIMIT
@@ -474,9 +476,12 @@ class LiveAttempt:
             tree=self._receipt(worker),
         )
 
+    def _was_forced(self, worker: Worker) -> bool:
+        return worker.killed > 0 or self._state.rung in (Rung.TERMINATE, Rung.KILL)
+
     def _receipt(self, worker: Worker | None) -> Tree | None:
         """Tell what force found and did, once the end of it all is known."""
-        if worker is None or not (worker.killed or self._state.rung in (Rung.TERMINATE, Rung.KILL)):
+        if worker is None or not self._was_forced(worker):
             return None
         left = len(worker.descendants()) + 1 if self._state.outcome is Outcome.LOST else 0
         return Tree(worker.found, worker.killed, left, worker.named)

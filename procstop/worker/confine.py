@@ -20,6 +20,8 @@ from procstop.messages import Order
 HEADROOM = 64 * 1024 * 1024
 """What Python and the engine may need of memory besides the guest's own, while it runs."""
 _CPU_SLACK_S = 1
+_OWN_FILES = 64
+"""Descriptors besides those of the guest's files: pipes, and what host functions open."""
 
 
 class Confiner:
@@ -53,6 +55,9 @@ class Confiner:
                 # WASI holds it to the byte; this is for whoever gets around that. wasmtime keeps what a memory begins
                 # with in a file without a name. Python has SIGXFSZ ignored, so that writing more is an error.
                 containment.cap(resource.RLIMIT_FSIZE, max(order.file_size, memory_at_first), hard=True)
+            if order.open_files is not None:
+                # WASI counts them; this is for whoever gets around that. What is open already has higher numbers.
+                containment.cap(resource.RLIMIT_NOFILE, order.open_files + _OWN_FILES, hard=True)
             if order.cpu is not None:
                 self._cap_cpu(order.cpu)
             self.live(order)

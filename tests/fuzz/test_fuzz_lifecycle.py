@@ -146,9 +146,9 @@ class Supervisor:
             self.limit_came |= self.attempt.state in (State.STARTING, State.RUNNING)
             self.feed(Deadline())
 
-    def end(self, wait: tuple[str, int] | None, ended_at: float) -> None:
+    def end(self, wait: tuple[str, int] | None, ended_at: float, out_of_memory: bool = False) -> None:
         if not self.over and self.attempt.state is not State.PENDING:
-            self.feed(Gone(wait, ended_at, was_there=self.has_worker))
+            self.feed(Gone(wait, ended_at, was_there=self.has_worker, out_of_memory=out_of_memory))
 
     def refuse(self, text: str) -> None:
         if self.over or self.has_worker:
@@ -180,7 +180,10 @@ def anything_happens(rng: random.Random, one: Supervisor) -> None:
         one.hear(Ready(rng.random() < 0.5))
     elif way < 75:
         outcome = rng.choice(list(Outcome))
-        one.hear(Reported(Report(outcome, values=(rng.randrange(9),))), free=rng.random() < 0.5)
+        one.hear(
+            Reported(Report(outcome, values=(rng.randrange(9),), out_of_memory=rng.random() < 0.2)),
+            free=rng.random() < 0.5,
+        )
     elif way < 77:
         one.babble()
     elif way < 93:
@@ -188,7 +191,7 @@ def anything_happens(rng: random.Random, one: Supervisor) -> None:
         one.stop(Stop(reason, rng.choice(list(Rung)), rng.choice([None, "why"])))
     elif way < 95:
         wait = rng.choice([None, *WAITS])
-        one.end(wait, one.now + rng.choice([0.0, -0.1, -1e9, 1e9]))
+        one.end(wait, one.now + rng.choice([0.0, -0.1, -1e9, 1e9]), out_of_memory=rng.random() < 0.2)
     elif way < 96 and not one.has_worker and one.attempt.state is not State.PENDING:
         one.refuse("no process left")
     if rng.random() < 0.8:

@@ -6,11 +6,13 @@ import json
 import math
 import random
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
 from procstop.messages import MAX_TEXT, ProtocolError
+from procstop.messages.compiler import Compiled, decode_compiled, encode_compiled
 from procstop.messages.forkserver import ForkAnswer, decode_answer, encode_answer
 from procstop.messages.worker import (
     MAX_MESSAGE,
@@ -29,6 +31,7 @@ from procstop.model import Outcome
 from procstop.records import Report, StoppingPoints
 from support.fuzzing import TIMEOUT, fuzz
 
+T = TypeVar("T")
 LONGEST = MAX_TEXT + 40
 """A text that was cut says so."""
 
@@ -238,21 +241,41 @@ def test_spoilt_streams_give_messages_or_a_protocol_error_whatever_pieces_they_a
 def test_spoilt_answers_of_a_fork_server_give_an_answer_or_a_protocol_error() -> None:
     def attempt(rng: random.Random) -> None:
         answer = ForkAnswer(rng.choice([0, 7]), rng.choice([None, 4127]), rng.choice([None, some_text(rng)]))
-        data = encode_answer(answer)
-        if rng.random() < 0.6:
-            parts = json.loads(data)
-            parts[rng.randrange(len(parts))] = "@HERE@"
-            data = json.dumps(parts).replace('"@HERE@"', rng.choice(ANYTHING)).encode("utf-8", "surrogatepass")
-        data = spoil_bytes(rng, data)
-        try:
-            read = decode_answer(data)
-        except ProtocolError:
-            return
-        except BaseException:
-            print(f"the answer was {data[:4000]!r}")
-            raise
-        assert read.pid is None or 1 < read.pid < 2**31
-        if read.error is not None:
-            check_text(read.error)
+        read = read_spoilt(rng, encode_answer(answer), decode_answer)
+        if read is not None:
+            assert read.pid is None or 1 < read.pid < 2**31
+            if read.error is not None:
+                check_text(read.error)
 
     assert fuzz(attempt) > 0
+
+
+@pytest.mark.timeout(TIMEOUT)
+def test_spoilt_answers_of_a_compiler_give_an_answer_or_a_protocol_error() -> None:
+    def attempt(rng: random.Random) -> None:
+        texts = [None, "", some_text(rng), "m" * 20_000]
+        answer = Compiled(rng.random() < 0.5, rng.choice(texts), rng.choice(texts))
+        read = read_spoilt(rng, encode_compiled(answer), decode_compiled)
+        if read is not None:
+            assert type(read.stored) is bool
+            for text in (read.note, read.error):
+                if text is not None:
+                    check_text(text)
+
+    assert fuzz(attempt) > 0
+
+
+def read_spoilt(rng: random.Random, data: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """Spoil an answer that is a JSON list, and return what is read of it, None for a `ProtocolError`."""
+    if rng.random() < 0.6:
+        parts = json.loads(data)
+        parts[rng.randrange(len(parts))] = "@HERE@"
+        data = json.dumps(parts).replace('"@HERE@"', rng.choice(ANYTHING)).encode("utf-8", "surrogatepass")
+    data = spoil_bytes(rng, data)
+    try:
+        return decode(data)
+    except ProtocolError:
+        return None
+    except BaseException:
+        print(f"the answer was {data[:4000]!r}")
+        raise

@@ -31,8 +31,9 @@ from support.watching import (
     workers,
 )
 
-TRIALS = int(os.environ.get("PROCSTOP_TRIALS", "24"))
-"""Of each kind. More of them, by hand, say more of what is rare."""
+BY_HAND = os.environ.get("PROCSTOP_TRIALS")
+"""So many of each kind: more of them say more of what is rare."""
+TRIALS = int(BY_HAND or "24")
 LONGEST_MS = {"wasmer": 400, "wasmtime": 600}
 """From the fork of the supervisor until well after its guests run, which takes 30 to 150 ms."""
 PAIRS = ["+".join(pair) for pair in itertools.combinations(["guardian", "server", "supervisor", "worker"], 2)]
@@ -41,18 +42,24 @@ PAIRS = ["+".join(pair) for pair in itertools.combinations(["guardian", "server"
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 5 * TRIALS)
 @pytest.mark.parametrize(
-    ("guest", "whom"),
+    ("guest", "spawn", "whom"),
     [
-        ("spins", "supervisor"),
-        ("spins", "server"),
-        ("spins_in_start", "supervisor"),
-        *(("spins", two) for two in PAIRS),
+        ("spins", "server", "supervisor"),
+        ("spins", "server", "server"),
+        ("spins", "server", "guardian"),
+        ("spins", "server", "worker"),
+        ("spins", "fresh", "supervisor"),
+        ("spins_in_start", "server", "supervisor"),
+        *(("spins", "server", two) for two in PAIRS),
     ],
 )
-def test_nothing_survives_kills_at_random_moments(engine: str, guests: Guests, guest: str, whom: str) -> None:
+def test_nothing_survives_kills_at_random_moments(
+    engine: str, guests: Guests, guest: str, spawn: str, whom: str
+) -> None:
     """Of one of a run's processes, or of two; a run whose supervisor was spared goes on."""
-    trials = TRIALS if guest == "spins" and "+" not in whom else max(1, TRIALS // 3)
-    command = [SUPPORT / "killing.py", 20261120, trials, LONGEST_MS[engine], 4, engine, guests[guest], whom]
+    often = BY_HAND is not None or ((guest, spawn) == ("spins", "server") and whom in ("supervisor", "server"))
+    trials = TRIALS if often else max(1, TRIALS // 3)
+    command = [SUPPORT / "killing.py", 20261120, trials, LONGEST_MS[engine], 4, engine, spawn, guests[guest], whom]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=110 + 5 * trials

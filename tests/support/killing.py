@@ -9,9 +9,9 @@ child left; every end is reaped here. What is still there at the deadline is a s
 `procstop.selftest.victim` does the like for users, in less time. Here any two processes of a run are killed, workers
 and those that have only just begun included, and a seed makes the same choices again.
 
-    python killing.py SEED TRIALS LONGEST_MS CONCURRENCY ENGINE MODULE VICTIM[+VICTIM...]
+    python killing.py SEED TRIALS LONGEST_MS CONCURRENCY ENGINE SPAWN MODULE VICTIM[+VICTIM...]
 
-where a victim is the supervisor, the server, the guardian or a worker,
+where SPAWN is "server" or "fresh", and a victim is the supervisor, the server, the guardian or a worker,
 
 prints, as JSON, a list of [milliseconds until the kill, processes below it then, seconds until nothing was left that
 should not be there, survivors, which of them were there and killed].
@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from procstop import Job, Task, linux
+from procstop import Job, Spawn, Task, Workers, linux
 from procstop.places import cache_directory
 from procstop.preflight import Plan, prepare
 from procstop.selftest import processes
@@ -41,10 +41,10 @@ DEADLINE_S = 20.0
 def main() -> None:
     """Make the trials."""
     seed, trials, longest_ms, concurrency = map(int, sys.argv[1:5])
-    engine, module, whom = sys.argv[5:8]
+    engine, spawn, module, whom = sys.argv[5:9]
     linux.set_child_subreaper(True)
     tasks = [Task(f"task {number}", module, engine=engine) for number in range(concurrency)]
-    plan = prepare(Job("killed", tasks, concurrency=concurrency)).check()
+    plan = prepare(Job("killed", tasks, concurrency=concurrency, workers=Workers(spawn=Spawn(spawn)))).check()
     chance = random.Random(seed)
     results = []
     for _ in range(trials):

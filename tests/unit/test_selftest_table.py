@@ -15,6 +15,7 @@ from procstop.selftest.run import BROKEN, HELD, LEFT_OUT, MISSING, Report, Resul
 
 HOLDS = Result("P1", "a guest that spins", "wasmer", HELD, 10, 0, 0, 2.345, 12.0)
 BREAKS = Result("P2", "SIGKILL of both together", "wasmtime", BROKEN, 10, 1, 2, 3.0, 9.0, "2 survived")
+SLOW = Result("P2", "SIGKILL of the supervisor", "wasmer", HELD, 10, 0, 0, 30.0, 130.0)
 LACKS = Result("P6", "native code: fork", "wasmer", MISSING, why="no filter of system calls here")
 TRACED = Result("P1", "a debugger", "wasmer", LEFT_OUT, why="nobody may trace here")
 LEFT = Result("P7", "the same outcomes", "both", LEFT_OUT, why="wasmer is not here")
@@ -51,6 +52,10 @@ def test_line_of_a_row_that_did_not_hold_says_why() -> None:
     assert " - " in table.line(LACKS) and "0" not in table.line(LACKS)
 
 
+def test_line_of_a_row_that_was_slow_says_what_is_promised() -> None:
+    assert table.line(SLOW).endswith("  slow: 100 ms are promised where nothing else runs")
+
+
 def test_every_row_fits_its_column() -> None:
     assert max(len(row.tried) for row in ROWS) <= table._TRIED
     assert {row.promise for row in ROWS} == set(table.PROMISES)
@@ -60,6 +65,10 @@ def test_every_row_fits_its_column() -> None:
     ("results", "said"),
     [
         ((HOLDS, HOLDS), "every promise held: 20 trials, 2 rows, 61 s"),
+        (
+            (HOLDS, SLOW),
+            "every promise held: 20 trials, 2 rows, 61 s; 1 row was slower than is promised of an idle machine",
+        ),
         (
             (HOLDS, LEFT),
             "every promise that could be tried held: 10 trials, 1 row, 61 s; 1 row was left out (wasmer is not here)",
