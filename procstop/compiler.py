@@ -20,8 +20,12 @@ from procstop import cache, containment, linux, sandbox
 from procstop.cache import Cache, CacheError, read_whole, write_whole
 from procstop.engines import Engine, load
 from procstop.errors import EngineError, GuestError
+from procstop.messages import cut_text
 from procstop.messages.compiler import Compiled, encode_compiled
 from procstop.worker.prepare import prepare
+
+_REFUSED = "Cannot allocate memory"
+"""What an engine's error says that comes from the system's refusal."""
 
 
 def main() -> NoReturn:
@@ -39,16 +43,20 @@ def main() -> NoReturn:
         _close_sandbox(request, lifeline)
         answer = _work(request, engine, read_whole(module_fd), artifact_fd)
     except (EngineError, GuestError) as error:
-        answer = Compiled(error=str(error))
+        answer = _out_of_memory(request, str(error)) if _REFUSED in str(error) else Compiled(error=str(error))
     except MemoryError:
-        # The same limit is named by the supervisor where an engine takes the process down with it instead.
-        most = (
-            "" if request["memory"] is None else f"; it may use {request['memory'] >> 20} MiB (limits.compile_memory)"
-        )
-        answer = Compiled(error=f"the compiler is out of memory{most}")
+        answer = _out_of_memory(request, "the compiler is out of memory")
     with contextlib.suppress(OSError):
         write_whole(answer_fd, encode_compiled(answer))
     os._exit(0)
+
+
+def _out_of_memory(request: dict[str, Any], error: str) -> Compiled:
+    """Name the limit, as the supervisor does where an engine takes the process down with it instead."""
+    if request["memory"] is None:
+        return Compiled(error=error)
+    most = f"; it may use {request['memory'] >> 20} MiB (limits.compile_memory)"
+    return Compiled(error=cut_text(error) + most, out_of_memory=True)
 
 
 def _close_sandbox(request: dict[str, Any], lifeline: int) -> None:

@@ -53,9 +53,13 @@ class Spawned:
 
 @dataclass(frozen=True)
 class SpawnFailed:
-    """No worker could be made, or the task can't run at all; `message` says why."""
+    """No worker could be made, or the task can't run at all; `message` says why.
+
+    `out_of_memory` says that it was the compiler, which its limit kept from more.
+    """
 
     message: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,8 @@ def _spawned(attempt: Attempt, event: Event, now: float) -> Step:
 
 def _spawn_failed(attempt: Attempt, event: Event, now: float) -> Step:
     assert isinstance(event, SpawnFailed)
+    if event.out_of_memory and attempt.limits.compile_memory is not None:
+        attempt = _with(attempt, reason=attempt.reason or Reason.MEMORY_LIMIT)
     return _over(attempt, now, Outcome.REJECTED, event.message)
 
 
@@ -361,7 +367,9 @@ def _gone(attempt: Attempt, event: Event, now: float) -> Step:
     else:
         outcome = _verdict(attempt, event.wait) if event.was_there else Outcome.CANCELLED
     over = _with(attempt, state=State.OVER, entered=now, deadline=None, phases=phases)
-    if event.out_of_memory and over.reason is None and attempt.limits.memory is not None:
+    limits = attempt.limits
+    limited = limits.memory is not None or (not attempt.ready and limits.compile_memory is not None)
+    if event.out_of_memory and over.reason is None and limited:
         over = _with(over, reason=Reason.MEMORY_LIMIT)
     if attempt.report is None and over.reason is None and _is_cpu_limit(attempt, event.wait):
         over = _with(over, reason=Reason.CPU_LIMIT, rung=over.rung or Rung.TERMINATE)

@@ -13,11 +13,15 @@ from procstop.messages.bounds import ENCODER, ProtocolError, expect, text_of
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compiler says: whether the cache has the artifact, and why not; or why there is none."""
+    """What a compiler says: whether the cache has the artifact, and why not; or why there is none.
+
+    `out_of_memory` says that it is for its own limit that there is none.
+    """
 
     stored: bool = False
     note: str | None = None
     error: str | None = None
+    out_of_memory: bool = False
 
 
 def encode_compiled(compiled: Compiled) -> bytes:
@@ -28,8 +32,9 @@ def encode_compiled(compiled: Compiled) -> bytes:
 def decode_compiled(data: bytes) -> Compiled:
     """Read a compiler's answer; raise `ProtocolError` for anything else."""
     try:
-        stored, note, error = json.loads(data)
+        stored, note, error, out_of_memory = json.loads(data)
     except (ValueError, TypeError, RecursionError):
         raise ProtocolError("an answer that is no answer") from None
     expect(type(stored) is bool, "stored")
-    return Compiled(stored, text_of(note, "note"), text_of(error, "error"))
+    expect(type(out_of_memory) is bool, "out_of_memory")
+    return Compiled(stored, text_of(note, "note"), text_of(error, "error"), out_of_memory)

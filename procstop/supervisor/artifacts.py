@@ -43,11 +43,14 @@ class Artifact:
 
 @dataclass
 class Waiting:
-    """Somebody waits for a compiler. One of the three is called, once; `ended` with how it ended and what it said."""
+    """Somebody waits for a compiler. One of the three is called, once; `ended` with how it ended and what it said.
+
+    `refused` and `ended` are told last whether it was for want of memory that the compiler's limit kept from it.
+    """
 
     ready: Callable[[Artifact], None]
-    refused: Callable[[str], None]
-    ended: Callable[[tuple[str, int] | None, str | None], None]
+    refused: Callable[[str, bool], None]
+    ended: Callable[[tuple[str, int] | None, str | None, bool], None]
     compilation: _Compilation | None = None
     given_up: bool = False
 
@@ -148,11 +151,11 @@ class Artifacts:
             except SpawnError as error:
                 if error.is_shortage and (self._running or self._others_run()):
                     return self._try_later(assignment, waiting, lifeline)
-                return waiting.refused(str(error))
+                return waiting.refused(str(error), False)
             except OSError as error:
                 if error.errno in SHORTAGES and (self._running or self._others_run()):
                     return self._try_later(assignment, waiting, lifeline)
-                return waiting.refused(f'cannot open "{error.filename}": {error.strerror}')
+                return waiting.refused(f'cannot open "{error.filename}": {error.strerror}', False)
         waiting.compilation = compilation
         compilation.waiting.append(waiting)
 
@@ -295,10 +298,10 @@ class Artifacts:
         if answer is None:
             text = None if compilation.stopped else _describe(compilation, wait)
             for one in waiting:
-                one.ended(wait, text)
+                one.ended(wait, text, _was_refused_memory(compilation, wait))
         elif answer.error is not None:
             for one in waiting:
-                one.refused(answer.error)
+                one.refused(answer.error, answer.out_of_memory and compilation.memory is not None)
         else:
             self._take(compilation, waiting, answer)
 
@@ -340,6 +343,12 @@ def _signal_name(number: int) -> str:
     except ValueError:
         # A real-time signal has none.
         return f"signal {number}"
+
+
+def _was_refused_memory(compilation: _Compilation, wait: tuple[str, int] | None) -> bool:
+    """Tell whether its engine gave up for want of memory, which is an abort with these words."""
+    aborted = wait == ("signal", signal.SIGABRT) and not compilation.stopped and compilation.memory is not None
+    return aborted and "memory allocation of" in compilation.compiler.last_words()
 
 
 def _describe(compilation: _Compilation, wait: tuple[str, int] | None) -> str:

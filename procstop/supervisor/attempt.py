@@ -125,17 +125,19 @@ class LiveAttempt:
 
     # The way to a worker
 
-    def _on_refused(self, text: str) -> None:
+    def _on_refused(self, text: str, out_of_memory: bool) -> None:
         starting = self._state.state is State.STARTING
-        self._feed(SpawnFailed(text) if starting else Gone(None, self._now(), text, was_there=False))
+        failed = SpawnFailed(text, out_of_memory)
+        self._feed(failed if starting else Gone(None, self._now(), text, was_there=False))
 
     def _on_compiling(self, pid: int) -> None:
         self._compiler = pid
         engine = self.assignment.engine or ""
         self._announce(events.AttemptCompiling(self.task, self.number, pid, engine))
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None) -> None:
-        self._feed(Gone(wait, self._now(), text or "its module was still being compiled"))
+    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, out_of_memory: bool) -> None:
+        text = text or "its module was still being compiled"
+        self._feed(Gone(wait, self._now(), text, out_of_memory=out_of_memory))
 
     def _own(self, port: Port) -> None:
         self.port = port

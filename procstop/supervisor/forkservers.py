@@ -120,7 +120,7 @@ class ForkServers:
             with Opened(spawning) as opened:
                 pipes = self._send(server, spawning, number, opened)
         except ServerGone as error:
-            self._replace(server, str(error))
+            self._replace(server, self._last_word(server) or str(error))
             return False
         if pipes is None:
             return False
@@ -242,6 +242,16 @@ class ForkServers:
 
     def _is_there(self, server: _Server) -> bool:
         return self._servers.get(server.engine) is server
+
+    def _last_word(self, server: _Server) -> str | None:
+        """Return what a fork server that is gone already gave as the reason, instead of a greeting."""
+        if not server.greeted:
+            try:
+                for answer in server.process.answers():
+                    self._on_answer(server, answer)
+            except ServerGone as error:
+                return str(error)
+        return None
 
     def _on_hello(self, server: _Server, answer: ForkAnswer) -> None:
         if answer.error is not None:

@@ -28,12 +28,13 @@ _MOST_SPOILT = 2
 class Ways:
     """How it may end: a worker, or the reason why there is none, or the end of the compiler that was waited for.
 
-    `compiling` is told the pid of a compiler while it is waited for.
+    `refused` and `compiler_ended` are told last whether it was the compiler's limit on memory; `compiling` is told the
+    pid of a compiler while it is waited for.
     """
 
     worker: Callable[[Port], None]
-    refused: Callable[[str], None]
-    compiler_ended: Callable[[tuple[str, int] | None, str | None], None]
+    refused: Callable[[str, bool], None]
+    compiler_ended: Callable[[tuple[str, int] | None, str | None, bool], None]
     compiling: Callable[[int], None]
 
 
@@ -173,9 +174,9 @@ class Hiring:
         self._spawning = None
         self._ways.worker(Port(self._crew.loop, worker, self._assignment.order.hosts))
 
-    def _on_refused(self, text: str) -> None:
+    def _on_refused(self, text: str, out_of_memory: bool = False) -> None:
         self._waiting = self._spawning = None
-        self._ways.refused(text)
+        self._ways.refused(text, out_of_memory)
 
     def _on_spoilt(self, text: str) -> None:
         """The artifact cannot be loaded: have another one made, unless that has happened before."""
@@ -186,6 +187,6 @@ class Hiring:
             return self._on_refused(text)
         self._have_one_made()
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None) -> None:
+    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, out_of_memory: bool) -> None:
         self._waiting = None
-        self._ways.compiler_ended(wait, text)
+        self._ways.compiler_ended(wait, text, out_of_memory)

@@ -207,17 +207,17 @@ class _Job:
             return self._end(problem="it was compiled, and could not be kept in the cache")
         return self._end(size=size, seconds=time.monotonic() - self._began)
 
-    def _on_refused(self, text: str) -> None:
+    def _on_refused(self, text: str, _out_of_memory: bool) -> None:
         self._end(problem=text)
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None) -> None:
+    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, _out_of_memory: bool) -> None:
         self._end(problem=text or "its compiler was stopped")
 
     def _on_deadline(self) -> None:
         if self._waiting is not None:
             # Another may wait for the same compiler, and have longer.
             waiting, self._waiting = self._waiting, None
-            waiting.ended = lambda wait, text: None
+            waiting.ended = lambda wait, text, out_of_memory: None
             waiting.stop(kill=True)
             self._end(problem=f"it took longer than its start limit of {self._assignment.limits.start:g} s")
 

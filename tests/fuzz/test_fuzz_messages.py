@@ -254,7 +254,7 @@ def test_spoilt_answers_of_a_fork_server_give_an_answer_or_a_protocol_error() ->
 def test_spoilt_answers_of_a_compiler_give_an_answer_or_a_protocol_error() -> None:
     def attempt(rng: random.Random) -> None:
         texts = [None, "", some_text(rng), "m" * 20_000]
-        answer = Compiled(rng.random() < 0.5, rng.choice(texts), rng.choice(texts))
+        answer = Compiled(rng.random() < 0.5, rng.choice(texts), rng.choice(texts), rng.random() < 0.5)
         read = read_spoilt(rng, encode_compiled(answer), decode_compiled)
         if read is not None:
             assert type(read.stored) is bool

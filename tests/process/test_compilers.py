@@ -280,7 +280,8 @@ def test_compiler_that_may_not_even_hold_the_module_rejects_it(engine: str, gues
     # Larger than the limit, so that reading it fails, whatever is free already; the engine never comes to see it.
     record = run_record(task(guests.huge(), "run", engine=engine), limits=limits, workers=Workers(cache=False))
     attempt = record.tasks[0].attempts[0]
-    assert (attempt.outcome, attempt.reason, attempt.wait) == (Outcome.REJECTED, None, None)
+    assert (attempt.outcome, attempt.reason, attempt.wait) == (Outcome.REJECTED, Reason.MEMORY_LIMIT, None)
+    assert record.exit_code == 124
     assert attempt.message == f"the compiler is out of memory; it may use {mebibytes} MiB (limits.compile_memory)"
 
 

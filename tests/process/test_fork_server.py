@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,26 @@ import pytest
 
 from procstop import Job, Limits, Outcome, Reason, Run, Rung, Spawn, StopPolicy, Task, Workers, start
 from procstop.events import RunPaused
+from procstop.messages.forkserver import ForkRequest
 from procstop.places import cache_directory
 from procstop.preflight import prepare
+from procstop.process.server import ForkServer
 from procstop.supervisor import Supervisor
 from support import faulty_servers, hosts, surroundings
 from support.command import Procstop
 from support.faulty_servers import take_the_place
 from support.guests import Guests
 from support.running import QUICK, run_guest, run_record, task
-from support.watching import Watcher, children, fork_servers, is_gone, process_state, wait_until, workers
+from support.watching import (
+    Watcher,
+    children,
+    fork_servers,
+    is_gone,
+    process_state,
+    wait_until,
+    wait_until_gone,
+    workers,
+)
 
 SPAWNS = [Spawn.SERVER, Spawn.FRESH]
 LAST = "workers are started without one"
@@ -315,10 +326,19 @@ def test_fork_server_that_refuses_is_believed(engine: str, guests: Guests, monke
     assert watcher.notices() == []
 
 
+@pytest.mark.parametrize("ends_first", [False, True], ids=["asked", "gone"])
 def test_fork_server_without_its_engine_is_not_tried_again(
-    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch
+    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch, ends_first: bool
 ) -> None:
     take_the_place(monkeypatch, faulty_servers.has_no_engine)
+    if ends_first:
+        ask = ForkServer.request
+
+        def ask_when_it_is_over(server: ForkServer, request: ForkRequest, fds: Sequence[int]) -> bool:
+            wait_until_gone(server.pid)
+            return ask(server, request, fds)
+
+        monkeypatch.setattr(ForkServer, "request", ask_when_it_is_over)
     watcher = Watcher()
     assert run_guest(guests["returns"], "run", 1, 7, engine=engine, observers=[watcher]).values == (8,)
     (notice,) = watcher.notices()
