@@ -21,10 +21,15 @@ from procstop.engines.probe import find_reader
 
 _MEMORY, _MEMORY_EACH = 256 << 20, 32
 """What a reader may use in bytes, and how many more for each byte of text."""
+_ANSWER, _ANSWER_EACH = 64 << 10, 8
+"""What it may answer: bytes are fewer than the text of them."""
+_DESCRIPTORS = 4096
 
 
 def main() -> None:
     """Answer one request."""
+    # A parent may have had SIGCHLD ignored, and then the kernel would reap our readers for us.
+    containment.take_default_signals()
     linux.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         os._exit(1)
@@ -50,8 +55,13 @@ def _convert(
     if child == 0:
         _be_reader(text, read, close, theirs, parent)
     os.close(theirs)
+    most = _ANSWER + _ANSWER_EACH * len(text)
     with os.fdopen(ours, "rb") as pipe:
-        data = pipe.read()
+        data = pipe.read(most + 1)
+    if len(data) > most:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return {"bytes": None, "error": f"the reader of WebAssembly text made more than {most} bytes of it"}
     status = os.waitpid(child, 0)[1]
     if status != 0 or not data:
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
@@ -67,6 +77,9 @@ def _be_reader(
     linux.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    # Not one descriptor of the parent's, whose answer it is not to touch.
+    os.closerange(0, pipe)
+    os.closerange(pipe + 1, max(pipe + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0], _DESCRIPTORS))
     try:
         containment.cap(resource.RLIMIT_DATA, containment.data_bytes() + _MEMORY + _MEMORY_EACH * len(text), hard=True)
         support = sandbox.probe()

@@ -175,7 +175,8 @@ class Server:
             # It leaves the fork server's session only once the supervisor knows of it: until then, that is how one
             # that nobody was told of is found.
             channel = Channel(request.attempt, fds[3], fds[4], once_known=os.setsid)
-            if prepared.data is not None:
+            # What comes before `ready` may take its time: a module to compile, a host module to import.
+            if prepared.data is not None or order.host is not None or order.host_functions:
                 channel.say_guarded()
             serve(order, request.args, channel, lambda: prepared, _peak_memory_bytes, self._confiner)
         finally:

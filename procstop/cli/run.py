@@ -182,6 +182,7 @@ def _finish(
             code = _with_a_fault(code)
     for failure in supervisor.wait_for_observers():
         complain_of_fault(failure)
+        code = _with_a_fault(code)
     reporter.close()
     failed = reporter.failed or (raw.failed if raw is not None else None)
     if failed is not None and not isinstance(failed, BrokenPipeError):

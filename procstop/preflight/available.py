@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -67,9 +66,8 @@ def engine_status() -> dict[str, EngineStatus]:
 
 def _ask() -> tuple[dict[str, dict[str, str | None]], bool]:
     """Return the child's answer, and whether it is one."""
-    request = json.dumps({"sys_path": module_path()}).encode()
     try:
-        return json.loads(run_helper("engines.probe", request, timeout=_PROBE_S)), True
+        return run_helper("engines.probe", {"sys_path": module_path()}, timeout=_PROBE_S), True
     except SpawnError as error:
         return {name: {"version": None, "error": str(error)} for name in PREFERENCE}, False
 

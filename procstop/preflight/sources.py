@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,9 +76,9 @@ def _describe(path: str, module: str | bytes, data: bytes) -> Source:
 
 
 def _convert(texts: dict[str, str]) -> dict[str, Source]:
-    request = json.dumps({"sys_path": module_path(), "texts": list(texts.values())}).encode()
+    request = {"sys_path": module_path(), "texts": list(texts.values())}
     try:
-        answers = json.loads(run_helper("converter", request, timeout=_CONVERT_S))
+        answers = run_helper("converter", request, timeout=_CONVERT_S)
     except SpawnError as error:
         return {path: Source(path, path, error=f'"{path}": {error}') for path in texts}
     sources = {}

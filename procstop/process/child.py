@@ -5,6 +5,7 @@ A child is only ever signalled while nobody has reaped it, and there is one reap
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import select
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from procstop import linux
 from procstop.errors import SHORTAGES, ProcstopError
@@ -248,8 +250,8 @@ class UnnamedFile:
         self.close()
 
 
-def run_helper(module: str, request: bytes, *, timeout: float) -> bytes:
-    """Run one of procstop's modules as a one-shot child and return what it prints.
+def run_helper(module: str, request: object, *, timeout: float) -> Any:
+    """Run one of procstop's modules as a one-shot child: give it JSON, and return the JSON that it prints.
 
     Raise `SpawnError` where it can't be started, fails or takes longer than `timeout` seconds; it is gone then.
     """
@@ -265,7 +267,7 @@ def run_helper(module: str, request: bytes, *, timeout: float) -> bytes:
     except OSError as error:
         raise SpawnError(f"cannot start a process: {error.strerror or error}") from error
     try:
-        answer, errors = child.communicate(request, timeout=timeout)
+        answer, errors = child.communicate(json.dumps(request).encode(), timeout=timeout)
     except BaseException as error:
         child.kill()
         child.communicate()
@@ -275,7 +277,12 @@ def run_helper(module: str, request: bytes, *, timeout: float) -> bytes:
     if child.returncode != 0:
         last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise SpawnError(f"{module} failed with {child.returncode}: {''.join(last)[:500]}")
-    return answer
+    try:
+        return json.loads(answer)
+    except ValueError:
+        # Where SIGCHLD is ignored nobody is told of its exit code.
+        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise SpawnError(f"{module} failed: {''.join(last)[:500] or 'its answer is none'}") from None
 
 
 def readable(fd: int) -> bool:

@@ -31,6 +31,8 @@ def _has_pidfds() -> bool:
 
 
 HAS_PIDFDS = _has_pidfds()
+LONGEST_NAME = 64
+"""The kernel keeps 15 bytes; psutil finds the rest in the arguments, which may be anything."""
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -56,11 +58,19 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def name_of(process: psutil.Process) -> str:
-    """Return what a process calls itself, which is up to it; empty if it is gone."""
+    """Return what a process calls itself, which is up to it, at most `LONGEST_NAME` of it; empty if it is gone."""
     try:
-        return str(process.name())
+        return str(process.name())[:LONGEST_NAME]
     except GONE:
         return ""
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Tell whether a process is there, and no zombie."""
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except GONE:
+        return False
 
 
 def adopted(known: Collection[int], is_ours: Callable[[psutil.Process], bool] | None) -> list[psutil.Process]:

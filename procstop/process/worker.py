@@ -19,7 +19,7 @@ import psutil
 
 from procstop.messages import TOKEN
 from procstop.process.child import LOADER, Child, SpawnError, file_of, start
-from procstop.process.tree import GONE, descendants, name_of, send
+from procstop.process.tree import GONE, descendants, is_running, name_of, send
 
 _FREEZE_ROUNDS = 50
 
@@ -178,6 +178,11 @@ class Worker(Child):
     def killed(self) -> int:
         """How many processes of all were sent SIGKILL, itself included."""
         return len(self._killed)
+
+    def left(self) -> int:
+        """How many processes of all are still there, itself included."""
+        own = 0 if self.ended is not None else 1
+        return own + len({one.pid for one in (*self.descendants(), *self._seen.values()) if is_running(one)})
 
     def owns(self, orphan: psutil.Process) -> bool:
         """Tell whether an orphan was surely this worker's: seen below it, of its session, or marked with its token."""

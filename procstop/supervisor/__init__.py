@@ -99,6 +99,7 @@ class Supervisor:
         self._reason: Reason | None = None
         self._started = False
         self._slowed = False
+        self._all_kept = True
 
     def run(self) -> RunRecord:
         """Run the job to its end and return what happened. Call it once.
@@ -135,7 +136,7 @@ class Supervisor:
             job=self._job.name,
             started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=time.monotonic() - began,
-            exit_code=exit_code(self._tasks, self._reason, lost=bool(self._lost)),
+            exit_code=exit_code(self._tasks, self._reason, lost=bool(self._lost), all_kept=self._all_kept),
             reason=self._reason,
             tasks=self._tasks,
         )
@@ -202,13 +203,21 @@ class Supervisor:
         )
         artifacts = Artifacts(loop, family, run, self._cache_directory, notice, self._others_run)
         pool = Pool(loop, family, self._concurrency)
-        return Crew(loop, announce, family, guarding, artifacts, spawner, pool, lifeline, self._output_dir)
+        return Crew(
+            loop, announce, family, guarding, artifacts, spawner, pool, lifeline, self._output_dir, self._on_not_kept
+        )
+
+    def _on_not_kept(self, text: str) -> None:
+        self._all_kept = False
+        self._tell(events.Notice(text))
 
     def _others_run(self) -> bool:
         crew = self._crew
         if crew is not None and (crew.artifacts.is_compiling or crew.spawner.unanswered()):
             return True
-        return any(one.worker is not None for one in self._live.values())
+        if any(one.worker is not None for one in self._live.values()):
+            return True
+        return crew is not None and crew.pool.let_one_go()
 
     # The queue
 

@@ -51,7 +51,7 @@ class Assignment:
 
     @property
     def may_start_processes(self) -> bool:
-        """Tell whether its host functions may: they were allowed to, or nothing keeps them from it."""
+        """Tell whether its host functions may while they run. What they import may anyway: no sandbox is closed yet."""
         return self.has_functions and ("processes" in self.order.allow or not self.order.seccomp)
 
     def open_module(self) -> int:

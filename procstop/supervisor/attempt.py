@@ -432,7 +432,8 @@ class LiveAttempt:
         record = self._record()
         port, crew = self.port, self._crew
         if port is not None and not freed and port.worker.ended is not None:
-            if not port.worker.ended.held:
+            # The guardians go on knowing what of it could not be ended.
+            if not port.worker.ended.held and record.outcome is not Outcome.LOST:
                 crew.family.remove(port.worker.pid)
             port.close()
         elif port is not None and not freed:
@@ -485,15 +486,13 @@ class LiveAttempt:
         """Tell what force found and did, once the end of it all is known."""
         if worker is None or not self._was_forced(worker):
             return None
-        left = len(worker.descendants()) + 1 if self._state.outcome is Outcome.LOST else 0
+        left = worker.left() if self._state.outcome is Outcome.LOST else 0
         return Tree(worker.found, worker.killed, left, worker.named)
 
     def _make_sink(self, stream: str) -> Sink:
         directory = self._crew.output_dir
         path = output_path(directory, self.task, self.number, stream) if directory else None
-        return Sink(
-            self.assignment.limits.output, path, lambda text: self._announce(events.Notice(f"{self.task}: {text}"))
-        )
+        return Sink(self.assignment.limits.output, path, lambda text: self._crew.not_kept(f"{self.task}: {text}"))
 
     def _now(self) -> float:
         return self._loop.clock.now()

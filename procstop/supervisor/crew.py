@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from procstop.supervisor.announcer import Announcer
@@ -15,7 +16,10 @@ from procstop.supervisor.spawner import Spawner
 
 @dataclass
 class Crew:
-    """The parts of a supervisor that live as long as its run. `lifeline` is the pipe's reading end."""
+    """The parts of a supervisor that live as long as its run.
+
+    `lifeline` is the pipe's reading end; `not_kept` is told of output that was to be kept and could not be.
+    """
 
     loop: Loop
     announce: Announcer
@@ -26,3 +30,4 @@ class Crew:
     pool: Pool
     lifeline: int
     output_dir: str | None
+    not_kept: Callable[[str], None]

@@ -81,7 +81,9 @@ class Family:
     def clear_orphans(self, worker: Worker | None = None) -> bool:
         """Kill the orphans that are there, `worker`'s if one is given; return whether to look again soon."""
         now = self._looked_at = time.monotonic()
-        known = self._known - {worker.pid} if worker is not None else self._known
+        # A worker that was reaped has given its pid back, and an orphan may have it; one that is held has not.
+        reaped = worker is not None and worker.ended is not None and not worker.ended.held
+        known = self._known - {worker.pid} if worker is not None and reaped else self._known
         found = process.adopted(known, None if self._owns_process else lambda one: self._is_ours(one, worker))
         unanswered = self._unanswered() if found else frozenset()
         suspects: dict[Process, tuple[frozenset[int], float]] = {}

@@ -144,6 +144,10 @@ class Hiring:
         if not told:
             pool.let_go(port)
             return False
+        # What it starts from now on bears this mark.
+        port.worker.token = self._token
+        if assignment.has_functions:
+            self._crew.family.add_worker(port.worker.pid, self._token)
         self.ends_unused = True
         self.asked_at = time.monotonic()
         self._ways.worker(port)

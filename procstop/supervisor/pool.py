@@ -53,6 +53,12 @@ class Pool:
             if not wanted(kin):
                 self.let_go(port)
 
+    def let_one_go(self) -> bool:
+        """Have one exit, since what it holds is short; return whether one is on its way."""
+        if not self._leaving and self._idle:
+            self.let_go(next(iter(self._idle)))
+        return bool(self._leaving)
+
     def let_go(self, port: Port) -> None:
         """Have a worker exit, and see to it that it does."""
         self._idle.pop(port, None)

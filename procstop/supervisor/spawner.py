@@ -26,6 +26,8 @@ from procstop.supervisor.spawning import Opened, Spawning
 
 _SHORTAGE_S = 0.05
 _POLL_S = 0.01
+_LOOK_S = 0.2
+"""How often to look at what is below workers with host functions, as guardians do."""
 
 
 class Spawner:
@@ -192,8 +194,20 @@ class Spawner:
         worker.number = next(self._workers)
         if spawning.abandoned:
             self._remove_stray(worker)
-        else:
-            spawning.made(worker)
+            return
+        if spawning.mark is not None:
+            self._look_later(worker)
+        spawning.made(worker)
+
+    def _look_later(self, worker: Worker) -> None:
+        """Remember what host functions start, now and then: an orphan may bear no sign of whose it was."""
+
+        def look() -> None:
+            if worker.ended is None:
+                worker.descendants()
+                self._look_later(worker)
+
+        self._loop.call_in(_LOOK_S, look)
 
     def _remove_stray(self, worker: Worker) -> None:
         """Kill a worker that nobody wants any more, and reap it in time."""

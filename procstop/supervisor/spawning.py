@@ -40,8 +40,8 @@ class Spawning:
 
     @property
     def mark(self) -> str | None:
-        """What marks the processes that its host functions start; None if they may start none."""
-        return self.attempt if self.assignment.may_start_processes else None
+        """What marks the processes that its host functions, or what they import, start; None without any."""
+        return self.attempt if self.assignment.has_functions else None
 
     def abandon(self) -> None:
         """Want it no more; a worker that comes all the same is killed."""

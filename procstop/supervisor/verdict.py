@@ -17,12 +17,15 @@ LIMIT = 124
 STOPPED = 130
 
 
-def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None, *, lost: bool | None = None) -> int:
+def exit_code(
+    tasks: Sequence[TaskRecord], reason: Reason | None, *, lost: bool | None = None, all_kept: bool = True
+) -> int:
     """Judge a run by its tasks; `reason` is why it was stopped as a whole, if it was.
 
     A run that was stopped but whose tasks all ended as expected is still a success, and one whose tasks failed by
     themselves, as they may after an interrupt that the job ignores, is an ordinary failure. `lost` says whether some
-    worker was, where that is known: a task may expect it, and procstop still failed.
+    worker was, where that is known: a task may expect it, and procstop still failed. So it has if not `all_kept`, when
+    output is missing from where it was to be. Only who stopped the run knows already that it is not whole.
     """
     if lost if lost is not None else any(task.outcome is Outcome.LOST for task in tasks):
         return FAULT
@@ -32,6 +35,8 @@ def exit_code(tasks: Sequence[TaskRecord], reason: Reason | None, *, lost: bool 
         if reason is not None and _is_stops_doing(task):
             return STOPPED
         only_limits = only_limits and _is_limits_doing(task)
+    if not all_kept:
+        return FAULT
     if not some_failed:
         return OK
     return LIMIT if only_limits else SOME_FAILED

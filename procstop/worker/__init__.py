@@ -20,12 +20,11 @@ from __future__ import annotations
 import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from procstop import containment, linux
+from procstop import containment
 from procstop.cache import SECRET_BYTES, read_whole
 from procstop.engines import load
 from procstop.messages import TOKEN, Order, cut_text
@@ -33,6 +32,7 @@ from procstop.messages.orders import Start, decode_start
 from procstop.model import Outcome, Value
 from procstop.records import Report
 from procstop.worker.channel import Channel
+from procstop.worker.children import kill_children
 from procstop.worker.confine import Confiner
 from procstop.worker.host import Host, spell
 from procstop.worker.prepare import Prepared, prepare
@@ -132,24 +132,6 @@ def _flush_files() -> None:
         except Exception:
             # Full, closed by a thread meanwhile, or a proxy that says it is a file: the report is not held up.
             continue
-
-
-def kill_children() -> bool:
-    """Kill what host functions started and left, all of which this worker sees; return whether there was anything."""
-    found = False
-    spared: set[int] = set()
-    while children := set(linux.children(os.getpid()) or ()) - spared:
-        found = True
-        for pid in children:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except PermissionError:
-                # It runs as somebody else, and is not ours to kill.
-                spared.add(pid)
-            except OSError:
-                pass  # Reaped by a thread of a host module in between.
-    return found
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ class Confiner:
             if order.user is not None:
                 self._become(order.user)
             if order.landlock or order.seccomp:
-                self._give_up_rights(order)
                 self._close(self._grants(order, more))
         except OSError as error:
             where = f' "{error.filename}"' if error.filename else ""
@@ -96,9 +95,13 @@ class Confiner:
         if hard == resource.RLIM_INFINITY or hard > whole + 1:
             resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
 
-    def _give_up_rights(self, order: Order) -> None:
-        """As root, keep no more rights than the task's directories and its host functions may need."""
-        if os.geteuid() == 0 and not {"files", "processes"} & set(order.allow):
+    def give_up_rights(self, order: Order) -> None:
+        """As root, keep no more rights than the task's directories and its host functions may need.
+
+        It is for this thread and those that it starts, so it comes before host modules are imported.
+        """
+        closes = order.landlock or order.seccomp
+        if closes and order.user is None and os.geteuid() == 0 and not {"files", "processes"} & set(order.allow):
             self._keep_rights(linux.FILE_RIGHTS | (linux.NETWORK_RIGHTS if "network" in order.allow else frozenset()))
 
     def _become(self, user: int) -> None:

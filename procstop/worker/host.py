@@ -21,6 +21,7 @@ from procstop.stopping import Exit, Flag, HostError, Interrupted, NoPoints, Stop
 from procstop.wasi import Preopen, Wasi
 from procstop.wasi.signatures import SIGNATURES as WASI_SIGNATURES
 from procstop.worker.channel import Channel
+from procstop.worker.children import kill_children
 from procstop.worker.confine import Confiner, readable_by_functions
 from procstop.worker.prepare import Prepared
 
@@ -63,8 +64,12 @@ class Host:
         try:
             if self._prepared is None:
                 self._prepared = self._make()
-                self._load_functions()
                 confiner = self._confiner
+                confiner.give_up_rights(order)
+                self._load_functions()
+                if self.has_functions and "processes" not in order.allow and order.seccomp:
+                    # From here on it could not end what was started by an import.
+                    kill_children()
                 more = readable_by_functions(order) if self.has_functions else []
                 confiner.confine(order, _memory_at_first(self._prepared.info), more)
             if self._links:

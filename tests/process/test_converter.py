@@ -16,6 +16,7 @@ import pytest
 
 from procstop import converter
 from procstop.sandbox import probe
+from support.command import Procstop
 
 HERE = probe()
 needs_sandbox = pytest.mark.skipif(bool(HERE.missing), reason="; ".join(HERE.missing) or "-")
@@ -44,6 +45,15 @@ def kills_itself(text: str) -> bytes:
 
 def leaves(text: str) -> bytes:
     os._exit(0)
+
+
+def floods(text: str) -> bytes:
+    for fd in range(64):
+        try:
+            os.write(fd, b"[]")
+        except OSError:
+            continue
+    return b"x" * (converter._ANSWER + converter._ANSWER_EACH * len(text) + 1)
 
 
 def takes_memory(text: str) -> bytes:
@@ -107,12 +117,24 @@ def test_reader_gets_nowhere(monkeypatch: pytest.MonkeyPatch, reader: Reader) ->
         (kills_itself, "the reader of WebAssembly text ended by signal 9"),
         (leaves, "the reader of WebAssembly text ended by exit code 0"),
         (takes_memory, "not enough memory to read it"),
+        (floods, "the reader of WebAssembly text made more than 65600 bytes of it"),
         (None, "no engine is installed that reads WebAssembly text"),
     ],
-    ids=["killed", "left", "memory", "none"],
+    ids=["killed", "left", "memory", "flood", "none"],
 )
 def test_reader_that_fails_is_an_error_of_its_text(
     monkeypatch: pytest.MonkeyPatch, reader: Reader | None, said: str
 ) -> None:
     (answer,) = convert(monkeypatch, reader, "(module)")
     assert answer == {"bytes": None, "error": said}
+
+
+def test_text_is_read_where_the_ends_of_children_are_not_told(procstop_command: Procstop) -> None:
+    """A launcher may have SIGCHLD ignored, and hand that on."""
+    (procstop_command.directory / "add.wat").write_text('(module (func (export "run") (result i32) (i32.const 7)))')
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    answer = procstop_command("run", "add.wat", "--call", "run", preexec_fn=ignore)
+    assert (answer.code, answer.stdout) == (0, "7\n"), answer.stderr

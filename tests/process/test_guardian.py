@@ -93,7 +93,8 @@ def test_guardian_has_nothing_open_but_its_own(engine: str, guests: Guests) -> N
     with started(Watcher(), spins(guests, engine)) as run:
         place = Path(f"/proc/{guardian(os.getpid())}")
         targets = sorted(os.readlink(one).partition(":")[0] for one in (place / "fd").iterdir())
-        assert targets == ["/dev/null", "/dev/null", "/memfd", "anon_inode", "pipe"]
+        # Pidfds of its supervisor and of the worker that it was told of.
+        assert targets == ["/dev/null", "/dev/null", "/memfd", "anon_inode", "anon_inode", "pipe"]
         lifeline = os.readlink(f"/proc/self/fd/{run._supervisor._lifeline[1]}")
         assert lifeline not in [os.readlink(one) for one in (place / "fd").iterdir()]
         assert b"PROCSTOP" not in (place / "environ").read_bytes()

@@ -104,3 +104,4 @@ def test_file_that_cannot_be_written_costs_the_output_and_not_the_run(
     )
     stream = record.tasks[0].attempts[0].stdout
     assert (record.tasks[0].outcome, stream.truncated, stream.path) == (Outcome.COMPLETED, True, None)
+    assert record.exit_code == 3

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
-from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, Tree, start
+from procstop import Job, Limits, Outcome, Reason, Rung, Spawn, StopPolicy, Tree, Workers, start
+from procstop.process import Worker, tree
 from support import hosts
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
@@ -188,6 +192,59 @@ def test_run_of_workers_that_all_resist_is_over(engine: str, guests: Guests) -> 
     assert {one.attempts[0].reason for one in record.tasks} == {Reason.TIME_LIMIT}
 
 
+# Orphans
+
+
+def test_hidden_child_of_a_worker_that_crashed_does_not_stay_with_the_caller(engine: str, guests: Guests) -> None:
+    """This program has children of its own, which procstop must not touch: it knows this one for having seen it."""
+    attempt = run_guest(guests["calls_host"], engine=engine, host={"env.work": hosts.dies_of_a_hidden_child}, time=60.0)
+    assert attempt.outcome is Outcome.CRASHED
+    (child,) = (int(word) for word in attempt.stdout.tail.split() if word.isdigit())
+    assert is_gone(child)
+    assert attempt.tree is None or attempt.tree.left == 0
+
+
+@pytest.mark.parametrize("spawn", [Spawn.SERVER, Spawn.FRESH], ids=lambda spawn: spawn.value)
+def test_child_that_an_import_has_started_does_not_stay(
+    engine: str, guests: Guests, tmp_path: Path, spawn: Spawn
+) -> None:
+    """It is there before the sandbox closes, from within which nobody could end it."""
+    (tmp_path / "functions.py").write_text(
+        "import subprocess, sys\n"
+        "code = 'import time; time.sleep(1e6)'\n"
+        "child = subprocess.Popen([sys.executable, '-S', '-c', code], env={}, start_new_session=True)\n"
+        "imports = {'env.work': lambda: print('child', child.pid, flush=True)}\n"
+    )
+    host = tmp_path / "functions.py"
+    record = run_record(
+        task(guests["calls_host"], engine=engine, host=host, host_allow=()), workers=Workers(spawn=spawn)
+    )
+    attempt = record.tasks[0].attempts[0]
+    assert attempt.outcome is Outcome.COMPLETED, attempt.message
+    assert is_gone(int(attempt.stdout.tail.split()[1]))
+
+
+def test_lost_worker_leaves_those_that_are_left_in_its_receipt() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as one, subprocess.Popen(["true"]) as other:
+        other.wait()
+        worker = Worker(other.pid, None, other, "token", -1, -1, -1, -1)
+        worker.count_orphan(psutil.Process(one.pid))
+        worker.reap()
+        assert (worker.left(), worker.found) == (1, 1)
+        one.kill()
+        one.wait()
+        assert worker.left() == 0
+
+
+def test_name_in_a_receipt_has_an_end(tmp_path: Path) -> None:
+    program = tmp_path / ("n" * 20)
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen(["n" * 20 + "x" * 10_000, "1000"], executable=program) as process:
+        wait_until(lambda: psutil.Process(process.pid).name().startswith("nnn"), "it executes its program")
+        assert 0 < len(tree.name_of(psutil.Process(process.pid))) <= tree.LONGEST_NAME
+        process.kill()
+
+
 # Receipts
 
 
@@ -247,10 +304,12 @@ def traced(pid: int) -> Iterator[None]:
             tracer.communicate()
 
 
-def test_worker_that_is_traced_does_not_stop_the_ladder(engine: str, guests: Guests) -> None:
+@pytest.mark.parametrize("guest", ["spins", "calls_host_then_spins"])
+def test_worker_that_is_traced_does_not_stop_the_ladder(engine: str, guests: Guests, guest: str) -> None:
     watcher = Watcher()
+    options = {"host": {"env.work": hosts.nothing}} if guest == "calls_host_then_spins" else {}
     stop = StopPolicy(interrupt=0.0, preempt=0.0, terminate=0.3, kill_wait=20.0)
-    guest = task(guests["spins"], engine=engine, stop=stop)
+    guest = task(guests[guest], engine=engine, stop=stop, **options)
     with start(Job("test", [guest]), observers=[watcher]) as run:
         watcher.wait_for_state("running")
         worker = watcher.pids()[0]

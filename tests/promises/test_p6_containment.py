@@ -17,6 +17,7 @@ from procstop.preflight import engine_status, prepare
 from procstop.sandbox import Support, probe
 from support import hostile, hosts
 from support.guests import Guests
+from support.places import SUPPORT
 from support.running import PATIENT, QUICK, run_guest, run_record, task
 from support.watching import Watcher, children
 
@@ -213,6 +214,20 @@ def test_worker_of_root_keeps_the_rights_that_its_task_may_need(
         (own,) = (int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     assert effective == permitted == own & sum(1 << one for one in kept)
     assert inheritable & ~effective == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_thread_that_an_import_has_started_has_no_more_rights(engine: str, guests: Guests, tmp_path: Path) -> None:
+    (tmp_path / "functions.py").write_text(
+        f"import sys, threading\nsys.path.insert(0, {str(SUPPORT.parent)!r})\nfrom support import hosts\n"
+        "go, over = threading.Event(), threading.Event()\n"
+        "def say():\n    go.wait()\n    hosts.says_rights()\n    over.set()\n"
+        "threading.Thread(target=say, daemon=True).start()\n"
+        "def work():\n    go.set()\n    over.wait()\n"
+        "imports = {'env.work': work}\n"
+    )
+    attempt = run_guest(guests["calls_host"], engine=engine, host=tmp_path / "functions.py", host_allow=())
+    assert int(attempt.stdout.tail.split()[0], 16) & ~sum(1 << one for one in linux.FILE_RIGHTS) == 0
 
 
 # Levels

@@ -201,6 +201,13 @@ def starts_child_without_mark_in_session() -> None:
     _start(env={}, start_new_session=True)
 
 
+def dies_of_a_hidden_child() -> None:
+    """Start a child that bears no sign of whose it is, and die when it could have been seen."""
+    starts_child_without_mark_in_session()
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def starts_stubborn_escapee() -> None:
     """Fork twice, with a session of its own and SIGTERM ignored; it holds all of the worker's descriptors open."""
     read, write = os.pipe()

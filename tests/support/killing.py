@@ -64,7 +64,9 @@ def main() -> None:
             left = wait_for_all()
             took = time.monotonic() - began
         else:
-            left = wait_until_it_goes_on(concurrency - killed.count("worker"))
+            # A worker that went with its fork server before that had told of it is made again; another has crashed.
+            fewest = concurrency - killed.count("worker")
+            left = wait_until_it_goes_on({fewest, concurrency} if "server" in killed else {fewest})
             took = time.monotonic() - began
             os.kill(supervisor, signal.SIGKILL)
             left += wait_for_all()
@@ -106,8 +108,8 @@ def command_line(who: Identity) -> bytes:
         return b""
 
 
-def wait_until_it_goes_on(workers: int) -> list[str]:
-    """Wait until a run has all of its workers, a guardian, a fork server if it needs one, and no more.
+def wait_until_it_goes_on(counts: set[int]) -> list[str]:
+    """Wait until a run has all of its workers, one of these `counts`, a guardian, a fork server if it needs one, and no more.
 
     Return what it has if it does not come to that.
     """
@@ -116,7 +118,8 @@ def wait_until_it_goes_on(workers: int) -> list[str]:
     def is_settled() -> bool:
         names[:] = [processes.name_of(pid) for pid, _ in processes.below(os.getpid())]
         # The supervisor, its guardian, its workers, and whatever is neither: one fork server at most.
-        settled = names.count("procstop-worker") == workers and names.count("procstop-guardi") == 1
+        workers = names.count("procstop-worker")
+        settled = workers in counts and names.count("procstop-guardi") == 1
         return settled and len(names) in (workers + 2, workers + 3)
 
     return [] if processes.wait_until(is_settled, DEADLINE_S) else [f"it has {names}"]
