@@ -513,6 +513,28 @@ def test_pause_takes_hold_though_the_fork_server_does_not_answer(
         assert run.result()["next"].values == (8,)
 
 
+@pytest.mark.parametrize("spawn", list(Spawn), ids=lambda spawn: spawn.value)
+def test_pause_takes_hold_while_a_host_module_is_imported(
+    engine: str, guests: Guests, tmp_path: Path, spawn: Spawn
+) -> None:
+    (tmp_path / "functions.py").write_text(
+        f"import os, time\nopen({str(tmp_path / 'begun')!r}, 'x').close()\n"
+        f"while not os.path.exists({str(tmp_path / 'go')!r}):\n    time.sleep(0.005)\n"
+        "imports = {'env.work': lambda: None}\n"
+    )
+    guest = task(guests["calls_host"], engine=engine, host=tmp_path / "functions.py")
+    with start(Job("test", [guest], workers=Workers(spawn=spawn))) as run:
+        wait_until((tmp_path / "begun").exists, "the import has begun")
+        paused = threading.Event()
+        run._supervisor.pause(paused.set)
+        wait_until(paused.is_set, "it stands still")
+        (worker,) = workers(os.getpid())
+        wait_until(lambda: process_state(worker) == "T", "the worker stands still")
+        run._supervisor.resume()
+        (tmp_path / "go").touch()
+        assert run.result().tasks[0].outcome is Outcome.COMPLETED
+
+
 def test_pause_of_a_run_that_starts_many_workers_takes_hold_every_time(engine: str, guests: Guests) -> None:
     tasks = [task(guests["returns"], "run", n, 1, name=f"{n}", engine=engine) for n in range(60)]
     watcher = Watcher()

@@ -109,9 +109,9 @@ def command_line(who: Identity) -> bytes:
 
 
 def wait_until_it_goes_on(counts: set[int]) -> list[str]:
-    """Wait until a run has all of its workers, one of these `counts`, a guardian, a fork server if it needs one, and no more.
+    """Wait until a run has all of its workers, a guardian, a fork server if it needs one, and no more.
 
-    Return what it has if it does not come to that.
+    There are as many workers as one of the `counts` says. Return what it has if it does not come to that.
     """
     names: list[str] = []
 
