@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 
 import pytest
 
 from procstop import Job, Limits, Outcome, Reason, Rung, StopPolicy, start
+from procstop.events import AttemptMoved
 from support import hosts
 from support.guests import Guests
 from support.running import task
-from support.watching import Watcher, is_gone
+from support.watching import Watcher, fork_servers, guardians, is_gone, workers
 
 POLICY = StopPolicy(interrupt=0.3, preempt=0.3, terminate=0.3, kill_wait=20.0)
 CONSTANT_S = 5.0
@@ -80,3 +84,30 @@ def test_limit_is_followed_by_a_bounded_stop(engine: str, guests: Guests, kind: 
     ladder = sum(filter(None, (attempt.phases.interrupt, attempt.phases.terminate, attempt.phases.kill)))
     assert ladder < POLICY.interrupt + POLICY.terminate + CONSTANT_S
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("still", ["server", "guardian", "worker", "all of them"])
+def test_twenty_workers_are_over_in_time_whoever_stands_still(engine: str, guests: Guests, still: str) -> None:
+    """Stopped with SIGSTOP once all guests run, for as long as the run goes on, which is beyond every deadline."""
+    count, limit = 20, 0.5
+    tasks = [task(guests["spins"], name=f"{n}", engine=engine, limits=Limits(time=limit)) for n in range(count)]
+    watcher = Watcher()
+    with start(Job("test", tasks, stop=POLICY, concurrency=count), observers=[watcher]) as run:
+        # The first are over before the last ones run where this takes longer than their limit.
+        watcher.wait_until(lambda events: sum(is_running(event) for event in events) >= count)
+        me = os.getpid()
+        groups = {"server": fork_servers(me), "guardian": guardians(me), "worker": workers(me)}
+        for pid in {pid for name, pids in groups.items() if still in (name, "all of them") for pid in pids}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        record = run.result()
+    for one in record.tasks:
+        attempt = one.attempts[0]
+        assert attempt.outcome in (Outcome.TERMINATED, Outcome.KILLED) and attempt.reason is Reason.TIME_LIMIT
+        after = (attempt.phases.terminate or 0.0) + (attempt.phases.kill or 0.0) + (attempt.phases.reap or 0.0)
+        assert after < POLICY.terminate + CONSTANT_S
+    assert all(map(is_gone, watcher.pids()))
+
+
+def is_running(event: object) -> bool:
+    return isinstance(event, AttemptMoved) and event.state == "running"
