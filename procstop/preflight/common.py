@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from procstop import sandbox
 from procstop.engines.abilities import PREFERENCE, why_not
 from procstop.linking import Link, link
-from procstop.model import HOST_ALLOWABLE, Job, Task
+from procstop.model import HOST_ALLOWABLE, Dir, Job, Task
 from procstop.module import ModuleInfo
 from procstop.preflight.available import engine_status, module_path
-from procstop.preflight.contained import barred, contained, too_little
+from procstop.preflight.contained import barred, contained, is_open_to_nobody, too_little
 from procstop.preflight.hosts import HostNames, find_host
 from procstop.preflight.sources import Source, read_sources
 from procstop.records import Contained
@@ -95,9 +95,13 @@ class Common:
         asked = {*task.host_allow, "files"} if "processes" in task.host_allow else set(task.host_allow)
         allowed = tuple(one for one in HOST_ALLOWABLE if one in asked) if has_functions else ()
         # Directories and host functions may need the rights that root has.
-        drops = not task.dirs and not has_functions
+        drops = os.geteuid() == 0 and not has_functions and all(map(self._is_open, task.dirs))
         wanted = self._job.containment
         return self.once(("contained", allowed, drops), lambda: contained(wanted, self.support, allowed, drops))
+
+    def _is_open(self, one: Dir) -> bool:
+        path = os.path.abspath(one.host)
+        return self.once(("open", path, one.write), lambda: is_open_to_nobody(path, one.write))
 
     def too_little(self, found: Contained) -> list[str]:
         """Say what containment the job requires and cannot have."""

@@ -15,6 +15,8 @@ from procstop.sandbox import Support
 
 NOBODY = 65534
 """The user that has no rights to anything, by the convention of every Linux."""
+MOST_LOOKED_AT = 256
+_READ, _WRITE, _SEARCH = 4, 2, 1
 _LEVELS = list(Level)
 
 
@@ -29,6 +31,45 @@ def contained(wanted: Containment, support: Support, allowed: tuple[str, ...] = 
     level = Level.NONE if without else Level.BASIC if missing else Level.FULL
     user = NOBODY if drops and wanted.sandbox and os.geteuid() == 0 and linux.can_become(NOBODY) else None
     return Contained(level, tuple(missing), user, allowed)
+
+
+def is_open_to_nobody(directory: str, write: bool) -> bool:
+    """Tell whether user `NOBODY` may do in a directory what a task is granted there: with each file that is in it now.
+
+    One with more than `MOST_LOOKED_AT` files is not looked at to the end, and taken for one that is not.
+    """
+    try:
+        path = os.path.realpath(directory, strict=True)
+        above = path
+        while above != os.path.dirname(above):
+            above = os.path.dirname(above)
+            if not _permits(os.stat(above), _SEARCH):
+                return False
+        wanted = _READ | _WRITE if write else _READ
+        waiting, count = [path], 0
+        if not _permits(os.stat(path), wanted | _SEARCH):
+            return False
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > MOST_LOOKED_AT:
+                        return False
+                    if entry.is_dir(follow_symlinks=False):
+                        if not _permits(entry.stat(follow_symlinks=False), wanted | _SEARCH):
+                            return False
+                        waiting.append(entry.path)
+                    elif not entry.is_symlink() and not _permits(entry.stat(follow_symlinks=False), wanted):
+                        return False
+    except OSError:
+        return False
+    return True
+
+
+def _permits(status: os.stat_result, wanted: int) -> bool:
+    """Tell whether a file's mode lets `NOBODY`, who is in no group but its own, do all that is wanted."""
+    shift = 6 if status.st_uid == NOBODY else 3 if status.st_gid == NOBODY else 0
+    return status.st_mode >> shift & wanted == wanted
 
 
 def too_little(wanted: Containment, found: Contained) -> list[str]:

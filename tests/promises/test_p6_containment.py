@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,21 @@ def test_worker_of_root_becomes_nobody_where_nothing_needs_its_rights(
     assert plain is not None and plain.user == 65534
     assert dirs is not None and dirs.user is None
     assert {one.outcome for one in record.tasks} == {Outcome.TERMINATED}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+@pytest.mark.parametrize("spawn", SPAWNS, ids=lambda spawn: spawn.value)
+def test_worker_of_root_becomes_nobody_where_its_directories_permit_it(
+    engine: str, guests: Guests, spawn: Spawn
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o777)
+        granted = [Dir("/out", directory, write=True)]
+        one = task(guests["fills_file"], "run", engine=engine, dirs=granted, limits=Limits(file_size=1000))
+        attempt = run_record(one, workers=Workers(spawn=spawn)).tasks[0].attempts[0]
+        assert attempt.contained is not None and attempt.contained.user == 65534
+        (made,) = os.scandir(directory)
+        assert (made.stat().st_uid, made.stat().st_size) == (65534, 1000)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,14 @@ from procstop.errors import JobFileError
 from procstop.jobfile import load_job
 from procstop.module import Memory, ModuleInfo
 from procstop.preflight import load_plan
-from procstop.preflight.contained import barred, contained, too_little, too_little_memory
+from procstop.preflight.contained import (
+    MOST_LOOKED_AT,
+    barred,
+    contained,
+    is_open_to_nobody,
+    too_little,
+    too_little_memory,
+)
 from procstop.sandbox import Support
 
 FULL, NO_LANDLOCK, BARE = Support(7, True), Support(0, True), Support(0, False)
@@ -33,6 +43,61 @@ def test_sandbox_that_is_left_open_makes_it_basic() -> None:
     found = contained(Containment(sandbox=False), FULL)
     assert found.level is Level.BASIC
     assert found.missing == ("the sandbox is left open, since containment.sandbox is false",)
+
+
+def lay_out(directory: Path, *paths: str) -> None:
+    """Make directories and files that everybody may use; what ends in a slash is a directory."""
+    for path in paths:
+        place = directory / path
+        if path.endswith("/"):
+            place.mkdir()
+            place.chmod(0o777)
+        else:
+            place.write_text("")
+            place.chmod(0o666)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody may reach, unlike those for tests."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    directory.chmod(0o777)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_directory_is_open_to_nobody_if_all_in_it_is(open_directory: Path, write: bool) -> None:
+    lay_out(open_directory, "a", "below/", "below/b")
+    (open_directory / "link").symlink_to("/etc/shadow")
+    assert is_open_to_nobody(str(open_directory), write)
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "write"),
+    [
+        ("", 0o750, False), ("", 0o755, True), ("", 0o776, False), ("a", 0o640, False), ("a", 0o644, True),
+        ("below", 0o700, False), ("below", 0o775, True), ("below/b", 0o600, False),
+    ],
+)  # fmt: skip
+def test_directory_with_one_thing_that_is_closed_is_not(
+    open_directory: Path, path: str, mode: int, write: bool
+) -> None:
+    lay_out(open_directory, "a", "below/", "below/b")
+    (open_directory / path).chmod(mode)
+    assert not is_open_to_nobody(str(open_directory), write)
+
+
+def test_directory_below_one_that_is_closed_or_with_too_much_in_it_or_that_is_not_there_is_not(
+    open_directory: Path,
+) -> None:
+    lay_out(open_directory, "outer/", "outer/inner/")
+    assert is_open_to_nobody(str(open_directory / "outer" / "inner"), False)
+    lay_out(open_directory, *(f"outer/inner/{n}" for n in range(MOST_LOOKED_AT + 1)))
+    assert not is_open_to_nobody(str(open_directory / "outer" / "inner"), False)
+    (open_directory / "outer").chmod(0o700)
+    assert not is_open_to_nobody(str(open_directory / "outer" / "inner"), False)
+    assert not is_open_to_nobody(str(open_directory / "none"), False)
 
 
 @pytest.mark.parametrize(
