@@ -58,6 +58,7 @@ class Supervisor:
     story: list[str] = field(default_factory=list)
     backwards: bool = False
     limit_came: bool = False
+    starved: bool = False
     climbed_at: float | None = None
     late: float = 0.0
 
@@ -74,10 +75,12 @@ class Supervisor:
             assert astuple(before) == same
             raise
         self._check(before, after, actions)
+        self.starved |= isinstance(event, Reported) and event.report.out_of_memory
         self.attempt = after
         self.actions += actions
         if after.state is State.OVER and before.state is not State.OVER:
             assert after.outcome is not None
+            self.starved |= isinstance(event, (Gone, SpawnFailed)) and event.out_of_memory
             self.outcomes.append(after.outcome)
 
     def _check(self, before: Attempt, after: Attempt, actions: tuple[Action, ...]) -> None:
@@ -246,6 +249,8 @@ def check_outcome(one: Supervisor) -> None:
     asked = {stop.reason for stop in one.asked}
     if end.reason in (Reason.TIME_LIMIT, Reason.START_LIMIT):
         assert one.limit_came or end.reason in asked
+    elif end.reason is Reason.MEMORY_LIMIT:
+        assert one.starved or end.reason in asked
     elif end.reason is not None:
         assert end.reason in asked
     assert (end.reason is Reason.PROTOCOL) <= one.breach
@@ -261,7 +266,13 @@ def check_outcome(one: Supervisor) -> None:
 def test_any_interleaving_ends_in_one_true_outcome_in_time() -> None:
     def attempt(rng: random.Random) -> None:
         policy = StopPolicy(*(rng.choice(GRACES) for _ in range(3)), rng.choice(GRACES[1:]))
-        limits = Limits(start=rng.choice([0.01, 5.0]), time=rng.choice([None, 0.01, 5.0]))
+        memory, compile_memory = rng.choice([None, 1 << 20]), rng.choice([None, 1 << 30])
+        limits = Limits(
+            start=rng.choice([0.01, 5.0]),
+            time=rng.choice([None, 0.01, 5.0]),
+            memory=memory,
+            compile_memory=compile_memory,
+        )
         abilities = Abilities(*(rng.random() < 0.7 for _ in range(3)))
         one = Supervisor(Attempt(policy, limits, abilities))
         one.story.append(f"{policy} {limits} {abilities}")
