@@ -27,7 +27,7 @@ from procstop.supervisor.spawning import Opened, Spawning
 _SHORTAGE_S = 0.05
 _POLL_S = 0.01
 _LOOK_S = 0.2
-"""How often to look at what is below workers with host functions, as guardians do."""
+"""How often to look at what is below workers whose host functions may start processes, as guardians do."""
 
 
 class Spawner:
@@ -195,7 +195,7 @@ class Spawner:
         if spawning.abandoned:
             self._remove_stray(worker)
             return
-        if spawning.mark is not None:
+        if spawning.assignment.may_start_processes:
             self._look_later(worker)
         spawning.made(worker)
 
