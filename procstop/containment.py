@@ -67,8 +67,7 @@ def guard(argv: list[str], name: str) -> None:
     ):
         cap(which, most)
     # The memory of a guest is nobody else's business, and host functions do not raise it again.
-    # Not 0, which a kernel that hands cores to a program takes for no limit; 1 is too little for any.
-    cap(resource.RLIMIT_CORE, 1, hard=True)
+    cap(resource.RLIMIT_CORE, linux.CORE_BYTES, hard=True)
 
 
 def cap(which: int, most: int, *, hard: bool = False) -> None:

@@ -32,6 +32,12 @@ NETWORK_RIGHTS = frozenset((10, 13))
 """CAP_NET_BIND_SERVICE and CAP_NET_RAW: low ports, and sockets such as those that ping uses."""
 _CAPABILITY_VERSION = 0x20080522
 
+CORE_BYTES = 1
+"""The limit on core dumps, soft and hard, of whatever procstop starts, and of all that this starts in turn.
+
+Not 0, which a kernel that hands cores to a program takes for no limit; 1 is too little for any, and nobody else's.
+"""
+
 ON_LINUX = sys.platform.startswith("linux")
 
 
@@ -155,6 +161,22 @@ def can_become(user: int) -> bool:
         return bool(may) and all(_is_mapped(f"/proc/self/{kind}_map", user) for kind in ("uid", "gid"))
     except (OSError, ValueError):
         return False
+
+
+def core_limits(pid: int) -> tuple[int, int] | None:
+    """Return a process's limits on core dumps, soft and hard, in bytes; a zombie has them still.
+
+    None where they are not known, or are not numbers.
+    """
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            for line in file:
+                if line.startswith(b"Max core file size"):
+                    soft, hard = line.split()[4:6]
+                    return int(soft), int(hard)
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def make_keep_rights() -> Callable[[frozenset[int]], None]:

@@ -17,10 +17,11 @@ from procstop.process.child import (
     readable,
     run_helper,
 )
-from procstop.process.tree import Process, adopted, descendants, remove_orphans, send
+from procstop.process.tree import GONE, Process, adopted, descendants, has_our_limit, remove_orphans, send
 from procstop.process.worker import Pipes, Worker, marked_with, spawn_worker
 
 __all__ = [
+    "GONE",
     "PACKAGE_ROOT",
     "TOKEN",
     "Ended",
@@ -31,6 +32,7 @@ __all__ = [
     "adopted",
     "descendants",
     "file_of",
+    "has_our_limit",
     "is_stranger",
     "marked_with",
     "open_pidfd",

@@ -98,6 +98,16 @@ def adopted(known: Collection[int], is_ours: Callable[[psutil.Process], bool] | 
     return orphans
 
 
+def has_our_limit(process: psutil.Process) -> bool:
+    """Tell whether a process, be it a zombie, was started by something that procstop has started, at whatever remove.
+
+    That limit is inherited by everybody and lifted by nobody but a root that is not contained. Where this process has
+    it itself, it says nothing.
+    """
+    ours = (linux.CORE_BYTES, linux.CORE_BYTES)
+    return linux.core_limits(process.pid) == ours and linux.core_limits(os.getpid()) != ours
+
+
 def remove_orphans(orphans: Sequence[psutil.Process]) -> None:
     """Kill orphans with all that is below them, and reap those that are dead."""
     for orphan in orphans:

@@ -9,7 +9,9 @@ reason to hold up the end of an attempt whose orphan the suspect is hardly ever.
 from __future__ import annotations
 
 import os
+import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from procstop import linux, process
@@ -20,6 +22,12 @@ LOOK_EVERY_S = 0.1
 """How often at most orphans are looked for that there cannot be, unless an engine has a hole."""
 SUSPECT_S = 0.1
 """How long a suspect may hold up whoever looks for orphans."""
+_KNOWN_BY_THEN_S = 2.0
+"""How old a child is that its run surely knows, where it is not an orphan."""
+
+_lock = threading.Lock()
+_families: weakref.WeakSet[Family] = weakref.WeakSet()
+"""Those of all runs of this process that go on, or have only just ended."""
 
 
 class Family:
@@ -46,6 +54,8 @@ class Family:
         self._killed: frozenset[Process] = frozenset()
         self._sessions: set[int] = set()
         self._looked_at = 0.0
+        with _lock:
+            _families.add(self)
 
     def add(self, pid: int) -> None:
         """Take note of a child of ours."""
@@ -111,4 +121,17 @@ class Family:
             in_session = os.getsid(orphan.pid) in self._sessions
         except OSError:
             in_session = False
-        return in_session or (process.marked_with(orphan) or "").partition("-")[0] == self._run
+        if in_session or (process.marked_with(orphan) or "").partition("-")[0] == self._run:
+            return True
+        # What has ended by itself before we looked says nothing any more; but nobody else has such a limit.
+        return process.has_our_limit(orphan) and not self._may_be_anothers(orphan)
+
+    def _may_be_anothers(self, orphan: Process) -> bool:
+        """Tell whether a child may belong to another run of this process, which may not even know it yet."""
+        with _lock:
+            others = [family for family in _families if family is not self]
+        try:
+            young, session = time.time() - orphan.create_time() < _KNOWN_BY_THEN_S, os.getsid(orphan.pid)
+        except process.GONE:
+            return True
+        return any(young or orphan.pid in one._known or session in one._sessions for one in others)
