@@ -128,6 +128,7 @@ class Supervisor:
             finally:
                 if self._crew is not None:
                     self._crew.guarding.close()
+                    self._crew.family.close()
             tenancy.leave()
             for fd in self._lifeline:
                 os.close(fd)

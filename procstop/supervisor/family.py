@@ -27,7 +27,7 @@ _KNOWN_BY_THEN_S = 2.0
 
 _lock = threading.Lock()
 _families: weakref.WeakSet[Family] = weakref.WeakSet()
-"""Those of all runs of this process that go on, or have only just ended."""
+"""Those of all runs of this process that go on."""
 
 
 class Family:
@@ -56,6 +56,11 @@ class Family:
         self._looked_at = 0.0
         with _lock:
             _families.add(self)
+
+    def close(self) -> None:
+        """The run is over: no child is this one's any more."""
+        with _lock:
+            _families.discard(self)
 
     def add(self, pid: int) -> None:
         """Take note of a child of ours."""

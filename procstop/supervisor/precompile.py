@@ -69,7 +69,7 @@ class Precompiler:
 
     def run(self) -> bool:
         """Compile all; return False if it was stopped before the end. No compiler is left, also when it raises."""
-        run = new_run_id()
+        run, family = new_run_id(), None
         self._lifeline = os.pipe()
         try:
             family = Family(run, False, lambda: frozenset())
@@ -80,6 +80,8 @@ class Precompiler:
             return not self._stopped
         finally:
             self._kill_all_and_wait()
+            if family is not None:
+                family.close()
             for fd in self._lifeline:
                 os.close(fd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -21,7 +22,8 @@ from support.watching import process_state, wait_until
 @pytest.fixture
 def own() -> Iterator[Family]:
     """The family of a run of this program, which has children of its own, and where nobody owes an answer."""
-    yield Family("RUN", False, lambda: frozenset())
+    with contextlib.closing(Family("RUN", False, lambda: frozenset())) as made:
+        yield made
 
 
 def limited() -> None:
@@ -59,7 +61,7 @@ def test_child_without_it_is_left_alone(own: Family, code: str) -> None:
 
 def test_child_that_another_run_may_not_know_yet_is_left_to_it(own: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Family("OTHER", False, lambda: frozenset())
-    with make("import time; time.sleep(1e6)", limited) as child:
+    with contextlib.closing(other), make("import time; time.sleep(1e6)", limited) as child:
         until_clear(own)
         assert process_state(child.pid) != "Z"
         monkeypatch.setattr(family, "_KNOWN_BY_THEN_S", 0.0)
