@@ -16,7 +16,8 @@ On the pipe come lines, each as long as the supervisor lives and the news is rar
 
     run RUN             the first: the run's id
     session PID         a fork server, which leads a session
-    worker PID TOKEN    a worker whose host functions may start processes; it leads a session, or will
+    worker PID TOKEN    a worker with host functions, which or whose imports may start processes; it leads a session,
+                        or will
     over PID            it was reaped, and nothing of it is left
 
 Of the run is whatever has its mark in the environment that it was executed with; whatever is in a session that it was

@@ -13,6 +13,7 @@ from types import FrameType
 import typer
 
 from procstop.cli.complain import say
+from procstop.cli.signals import handled
 from procstop.errors import JobFileError
 from procstop.jobfile import single_job
 from procstop.model import Job
@@ -108,17 +109,5 @@ def _signals(precompiler: Precompiler) -> Iterator[None]:
         asked = True
         precompiler.stop()
 
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup and the like ignore a signal for their children: leave it so.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, stop)
-    # A parent may have had them ignored, and then the kernel would reap our compilers for us.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    wakeup = signal.set_wakeup_fd(precompiler.wake_fd, warn_on_full_buffer=False)
-    try:
+    with handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop), precompiler.wake_fd):
         yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)

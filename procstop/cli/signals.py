@@ -6,7 +6,7 @@ The handlers only leave a note for the event loop; nothing is done inside of one
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -42,15 +42,22 @@ def handle_signals(supervisor: Supervisor) -> Iterator[None]:
         signal.SIGHUP: hang_up,
         signal.SIGTSTP: suspend,
     }
+    with handled(handlers, supervisor.wake_fd):
+        yield
+
+
+@contextmanager
+def handled(handlers: Mapping[int, Any], wake_fd: int) -> Iterator[None]:
+    """Have signals handled while a loop runs that `wake_fd` wakes; only in the main thread."""
     before = {}
     for number, handler in handlers.items():
         # nohup and the like ignore a signal for their children: leave it so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, handler)
-    # A parent may have had them ignored, and then the kernel would reap our workers for us.
+    # A parent may have had them ignored, and then the kernel would reap our children for us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # The kernel may hand a signal to an observer's thread; Python's handler would then wait until the loop turns.
-    wakeup = signal.set_wakeup_fd(supervisor.wake_fd, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
     try:
         yield
     finally:

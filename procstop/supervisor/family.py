@@ -67,7 +67,7 @@ class Family:
         self._known.add(pid)
 
     def add_worker(self, pid: int, token: str | None) -> None:
-        """Take note of a worker; `token` marks what its host functions start, None if they may start nothing."""
+        """Take note of a worker; `token` marks what its host functions or their imports start, None without any."""
         self.add(pid)
         if self._guarding is not None:
             self._guarding.add_worker(pid, token)

@@ -58,7 +58,7 @@ class Guarding:
         self._tell(pid, f"session {pid}")
 
     def add_worker(self, pid: int, token: str | None) -> None:
-        """A worker is there; `token` marks what its host functions start, None if they may start nothing."""
+        """A worker is there; `token` marks what its host functions or their imports start, None without any."""
         if token is not None:
             self._tell(pid, f"worker {pid} {token}")
         if not self._begun:

@@ -69,10 +69,10 @@ class Precompiler:
 
     def run(self) -> bool:
         """Compile all; return False if it was stopped before the end. No compiler is left, also when it raises."""
-        run, family = new_run_id(), None
+        run = new_run_id()
+        family = Family(run, False, lambda: frozenset())
         self._lifeline = os.pipe()
         try:
-            family = Family(run, False, lambda: frozenset())
             self._artifacts = Artifacts(self._loop, family, run, self._directory, self._notice)
             self._start_more()
             while (self._jobs or self._queue) and not self._stopped:
@@ -80,8 +80,7 @@ class Precompiler:
             return not self._stopped
         finally:
             self._kill_all_and_wait()
-            if family is not None:
-                family.close()
+            family.close()
             for fd in self._lifeline:
                 os.close(fd)
 
