@@ -228,7 +228,7 @@ def selftest(
 ) -> None:
     """Prove the promises on this machine: run hostile guests, kill every process of ours, and count the survivors.
 
-    It takes about a minute. Exit code 0 says that every promise held that could be tried; the last line counts the
+    It takes a minute or two. Exit code 0 says that every promise held that could be tried; the last line counts the
     rows that were left out.
 
     Examples:
