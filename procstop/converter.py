@@ -1,23 +1,22 @@
 """A one-shot child that turns WebAssembly text into bytes, each in a process of its own with nothing open to it.
 
-A reader of text is native code that was handed a stranger's file: it may do no more than answer. Request and answer are
-JSON on standard input and output: {"sys_path": [...], "texts": [...]}, and for each text {"bytes": base64 or null,
-"error": text or null}. The argument is the supervisor's pid.
+A reader of text is native code that was handed a stranger's file: it may do no more than answer. To the request
+{"sys_path": [...], "texts": [...]} it answers (see `oneshot`) for each text {"bytes": base64 or null, "error": text or
+null}.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from procstop import containment, linux, sandbox
 from procstop.engines.probe import find_reader
+from procstop.oneshot import answer_once
 
 _MEMORY, _MEMORY_EACH = 256 << 20, 32
 """What a reader may use in bytes, and how many more for each byte of text."""
@@ -30,18 +29,12 @@ def main() -> None:
     """Answer one request."""
     # A parent may have had SIGCHLD ignored, and then the kernel would reap our readers for us.
     containment.take_default_signals()
-    linux.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        os._exit(1)
-    request = json.load(sys.stdin)
-    sys.path.extend(request["sys_path"])
-    # What an engine prints must not end up in the answer.
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    read = find_reader()
-    close = sandbox.make_closer()
-    json.dump([_convert(text, read, close) for text in request["texts"]], answer)
-    answer.close()
+    answer_once(_convert_all)
+
+
+def _convert_all(request: dict[str, Any]) -> list[dict[str, str | None]]:
+    read, close = find_reader(), sandbox.make_closer()
+    return [_convert(text, read, close) for text in request["texts"]]
 
 
 def _convert(

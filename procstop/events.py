@@ -104,7 +104,12 @@ class RunStopping:
 
 @dataclass(frozen=True)
 class RunPaused:
-    """Guests and clocks stand still until `RunResumed`."""
+    """Guests and clocks stand still until `RunResumed`; but a worker's own timer goes on.
+
+    `ends_in` is how long it takes until the first worker is ended by it, in seconds; None if none will be.
+    """
+
+    ends_in: float | None = None
 
 
 @dataclass(frozen=True)

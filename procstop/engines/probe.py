@@ -1,36 +1,23 @@
 """A one-shot child that says which engines can be imported here.
 
 The supervisor never imports an engine: neither its start-up time nor a crash of it shall be the supervisor's.
-Request and answer are JSON on standard input and output: {"sys_path": [...]}, and for each engine its "version" or the
-"error" that importing it was. The argument is the supervisor's pid.
+To the request {"sys_path": [...]} it answers (see `oneshot`) for each engine its "version" or the "error" that
+importing it was.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
-import os
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from procstop import linux
+from procstop.oneshot import answer_once
 
 
 def main() -> None:
     """Answer one request."""
-    linux.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        os._exit(1)
-    request = json.load(sys.stdin)
-    sys.path.extend(request["sys_path"])
-    # What an engine prints while it is imported must not end up in the answer.
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    json.dump({"wasmer": _wasmer(), "wasmtime": _wasmtime()}, answer)
-    answer.close()
+    answer_once(lambda request: {"wasmer": _wasmer(), "wasmtime": _wasmtime()})
 
 
 def _wasmer() -> dict[str, Any]:

@@ -132,7 +132,9 @@ def run_line(event: events.Event) -> str | None:
     if isinstance(event, events.Notice):
         return f"notice: {one_line(event.text, 1000)}"
     if isinstance(event, events.RunPaused):
-        return "run: paused"
+        if event.ends_in is None:
+            return "run: paused"
+        return f"run: paused; workers end by their own timers, the first in {words.duration(round(event.ends_in))}"
     if isinstance(event, events.RunResumed):
         return "run: goes on"
     if isinstance(event, events.RunOver):

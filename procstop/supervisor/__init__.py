@@ -341,7 +341,8 @@ class Supervisor:
         self._when_paused = then
         if not self._loop.clock.paused:
             self._loop.clock.pause()
-            self._tell(events.RunPaused())
+            ends = [left for one in self._live.values() if (left := one.ends_itself_in) is not None]
+            self._tell(events.RunPaused(min(ends, default=None)))
         for attempt in tuple(self._live.values()):
             attempt.pause()
         self._check_paused()

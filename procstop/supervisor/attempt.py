@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from procstop import events
 from procstop.lifecycle import (
@@ -33,7 +34,7 @@ from procstop.messages import ProtocolError
 from procstop.messages import worker as messages
 from procstop.model import Outcome, Reason, Rung
 from procstop.process import Worker
-from procstop.records import AttemptRecord, StoppingPoints, Tree
+from procstop.records import AttemptRecord, Contained, StoppingPoints, Tree
 from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.crew import Crew
 from procstop.supervisor.hiring import Hiring, Ways
@@ -41,11 +42,7 @@ from procstop.supervisor.loop import Timer
 from procstop.supervisor.meters import Meters
 from procstop.supervisor.outputs import Sink, output_path
 from procstop.supervisor.port import CHUNK, REST_S, Port
-
-_DRAIN = 16 * CHUNK
-"""No pipe holds more than this, so what is read beyond it was written by a survivor, and is not waited for."""
-_CROWDED_S = 0.05
-_STREAMS = ("stdout", "stderr")
+from procstop.supervisor.streams import MOST_LEFT, STREAMS, Streams
 
 
 class LiveAttempt:
@@ -85,9 +82,9 @@ class LiveAttempt:
         self._points_passed = 0
         self._chatted = float("-inf")
         self._compiler: int | None = None
-        self._unheard: set[str] = set()
         self._silent = True
-        self._sinks = {name: self._make_sink(name) for name in _STREAMS}
+        sinks = {name: self._make_sink(name) for name in STREAMS}
+        self._streams = Streams(crew.loop, crew.announce, self.task, number, sinks, self._on_output_limit)
 
     @property
     def worker(self) -> Worker | None:
@@ -114,6 +111,14 @@ class LiveAttempt:
         if worker is not None and worker.guarded and worker.ended is None:
             worker.pause()
         return self.is_quiet
+
+    @property
+    def ends_itself_in(self) -> float | None:
+        """How long it takes until its worker's own timer ends it, in seconds, paused or not; None if none will."""
+        life = self._life
+        if life is None or self.port is None or self.port.worker.ended is not None:
+            return None
+        return max(0.0, self._hiring.asked_at + life - time.monotonic())
 
     @property
     def is_quiet(self) -> bool:
@@ -222,7 +227,7 @@ class LiveAttempt:
 
             def listen() -> None:
                 # All of it, since the newest is what counts, and no more than a pipe holds.
-                for _ in range(_DRAIN // CHUNK):
+                for _ in range(MOST_LEFT // CHUNK):
                     if port.worker.ended is not None or not port.has_report or not port.read_report():
                         break
 
@@ -247,46 +252,18 @@ class LiveAttempt:
             port.worker.let_go()
             return
         # What the guest wrote is in the pipes by now, and nothing of another's can be.
-        for name in _STREAMS:
-            self._drain_output(name)
-        for name in self._unheard:
-            # The next attempt is to be heard, however far behind observers are.
-            port.watch_output(name)
+        self._streams.hand_over(port)
         self._feed(Freed())
 
     def on_output(self, stream: str) -> None:
         """Take output that has come, or its end."""
-        port = self._alive()
-        if self._announce.crowded and self._state.state is State.RUNNING:
-            # Leave it in the pipe, where it slows down nobody but its guest. One that is
-            # to stop is read on, or it could never write its way to a stopping point.
-            port.unwatch_output(stream)
-            self._unheard.add(stream)
-            self._loop.call_at(self._now() + _CROWDED_S, lambda: self._rewatch(port, stream))
-            return
-        if self._read_output(stream) == 0:
-            port.unwatch_output(stream)
+        # One that is to stop is read on, or it could never write its way to a stopping point.
+        self._streams.take(self._alive(), stream, may_wait=self._state.state is State.RUNNING)
 
-    def _rewatch(self, port: Port, stream: str) -> None:
-        # The attempt may be over, and the number used again for another's pipe.
-        if port.owner is self and self._ended_at is None:
-            self._unheard.discard(stream)
-            port.watch_output(stream)
-
-    def _read_output(self, stream: str) -> int | None:
-        """Read one chunk of output; return its size, 0 at the end of the stream, None if there is none now."""
-        try:
-            data = os.read(self._alive().fd_of(stream), CHUNK)
-        except BlockingIOError:
-            return None
-        sink = self._sinks[stream]
-        kept = sink.feed(data)
-        if kept:
-            self._announce(events.Output(self.task, self.number, stream, kept))
+    def _on_output_limit(self, stream: str) -> None:
         # What is found in the pipe of a dead worker is no reason to ask it for anything.
-        if sink.over_limit and self._state.reason is None and self._ended_at is None:
+        if self._state.reason is None and self._ended_at is None:
             self.stop(Reason.OUTPUT_LIMIT, Rung.INTERRUPT, f"{stream} went beyond its limit")
-        return len(data)
 
     def on_end(self) -> None:
         """The worker has ended, or is about to: reap it, drain its pipes, clear away what it left."""
@@ -311,22 +288,28 @@ class LiveAttempt:
             return port.ask_again()
         if self._outlived(ended.wait):
             reason = Reason.TIME_LIMIT if self._state.ready else Reason.START_LIMIT
-            self._feed(Stop(reason, Rung.KILL, "its dead-man's timer ran out"))
+            self._feed(
+                Stop(reason, Rung.KILL, "its dead-man's timer ran out, while procstop stood still or was paused")
+            )
         self._feed(Gone(ended.wait, self._ended_at, out_of_memory=self._was_refused_memory(ended.wait)))
 
     def _was_refused_memory(self, wait: tuple[str, int] | None) -> bool:
         """Tell whether its engine gave up for want of memory, which is an abort with these words."""
         aborted = wait == ("signal", signal.SIGABRT) and self._state.report is None
-        return aborted and self._sinks["stderr"].has_said(b"memory allocation of")
+        return aborted and self._streams.has_said("stderr", b"memory allocation of")
 
     def _outlived(self, wait: tuple[str, int] | None) -> bool:
         """Tell whether it was its own timer that killed it, since this supervisor stood still for too long."""
-        order = self.assignment.order
-        life = order.life if self._state.ready else order.start
-        if life is None or wait != ("signal", signal.SIGKILL) or Action.KILL in self._state.sent:
+        if wait != ("signal", signal.SIGKILL) or Action.KILL in self._state.sent:
             return False
         # Not since it was there or ready, which may be learned only now: both come soon after it was asked for.
-        return time.monotonic() - self._hiring.asked_at >= life
+        return self._life is not None and time.monotonic() - self._hiring.asked_at >= self._life
+
+    @property
+    def _life(self) -> float | None:
+        """How long its worker's own timer runs, in seconds."""
+        order = self.assignment.order
+        return order.life if self._state.ready else order.start
 
     def _start_over(self, port: Port) -> None:
         """Its worker has ended unused, which is no end of this attempt."""
@@ -338,18 +321,11 @@ class LiveAttempt:
     def _drain(self, port: Port) -> None:
         """Read what the worker left in its pipes, and no more: a survivor may hold them open for ever."""
         # The report first, or a last word is lost and looks like a crash.
-        for _ in range(_DRAIN // CHUNK):
+        for _ in range(MOST_LEFT // CHUNK):
             if not port.read_report():
                 break
         port.unwatch_report()
-        for name in _STREAMS:
-            port.unwatch_output(name)
-            self._drain_output(name)
-
-    def _drain_output(self, stream: str) -> None:
-        left = _DRAIN
-        while left > 0 and (count := self._read_output(stream)):
-            left -= count
+        self._streams.drain(port)
 
     def _on_deadline(self) -> None:
         # An answer that came in time counts, even if we only look now.
@@ -454,6 +430,7 @@ class LiveAttempt:
             peak = max(peak or 0, ended.peak_memory_bytes or 0) or None
         if report is not None:
             points, cpu, peak = report.stopping_points, report.cpu_s or cpu, report.peak_memory_bytes or peak
+        stdout, stderr = self._streams.close()
         return AttemptRecord(
             number=self.number,
             engine=self.assignment.engine,
@@ -471,13 +448,20 @@ class LiveAttempt:
             phases=state.phases,
             peak_memory_bytes=peak,
             cpu_s=cpu,
-            stdout=self._sinks["stdout"].close(),
-            stderr=self._sinks["stderr"].close(),
+            stdout=stdout,
+            stderr=stderr,
             worker=worker.number if worker is not None else None,
             # Before its guest was about to run it may not have put everything on.
-            contained=self.assignment.contained if state.ready else None,
+            contained=self._contained() if state.ready else None,
             tree=self._receipt(worker),
         )
+
+    def _contained(self) -> Contained | None:
+        found, lack = self.assignment.contained, self._crew.guarding.lack
+        if found is None or lack is None or not self.assignment.may_start_processes:
+            return found
+        # With such host functions there is no Landlock, so the level is not the highest already.
+        return replace(found, missing=(*found.missing, lack))
 
     def _was_forced(self, worker: Worker) -> bool:
         return worker.killed > 0 or self._state.rung in (Rung.TERMINATE, Rung.KILL)

@@ -38,6 +38,7 @@ class Guarding:
     ) -> None:
         self._told: dict[int, str] = {}
         self._begun = False
+        self._wanted = 0
 
         def without() -> str:
             return _WITH_OTHER if any(post.is_held for post in self._posts) else _WITHOUT
@@ -47,11 +48,21 @@ class Guarding:
     def start(self, guardians: int) -> None:
         """Start one or two guardians; where there can be none, say so and go on. Without /proc there is none."""
         self._begun = True
+        self._wanted = guardians if linux.ON_LINUX else 0
         if linux.ON_LINUX:
             for post in self._posts[:guardians]:
                 post.fill()
                 if not post.is_held:
                     break
+
+    @property
+    def lack(self) -> str | None:
+        """Say so when there are fewer guardians now than there should be."""
+        held = sum(post.is_held for post in self._posts)
+        if held >= self._wanted:
+            return None
+        what = "one of two guardians is missing" if held else "there is no guardian"
+        return f"{what}: what host functions started may outlive a procstop that is killed"
 
     def add_session(self, pid: int) -> None:
         """A fork server is there, which leads a session."""

@@ -17,6 +17,7 @@ import pytest
 
 from procstop import Job, Outcome, Run, Task, start
 from procstop.events import Notice
+from procstop.model import Level
 from procstop.process import SpawnError
 from procstop.supervisor.loop import Loop
 from support import hosts
@@ -36,7 +37,8 @@ from support.watching import (
 )
 
 ANOTHER = "the guardian is gone (signal 9); another takes its place"
-LAST = "the run goes on without one: what host functions started may outlive a procstop that is killed"
+UNGUARDED = "what host functions started may outlive a procstop that is killed"
+LAST = f"the run goes on without one: {UNGUARDED}"
 
 
 def spins(guests: Guests, engine: str, **options: Any) -> Task:
@@ -81,12 +83,14 @@ def test_run_whose_host_functions_may_start_processes_has_two(engine: str, guest
 def test_guardian_that_stays_alone_is_enough(engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("procstop.supervisor.guarding.MOST_DEATHS", 1)
     watcher = Watcher()
-    with started(watcher, spins(guests, engine, host_allow=("processes",))):
+    with started(watcher, spins(guests, engine, host_allow=("processes",))) as run:
         one, other = listening_guardians(os.getpid(), 2)
         os.kill(one, signal.SIGKILL)
         watcher.wait_until(lambda events: any(isinstance(e, Notice) for e in events))
         assert guardians(os.getpid()) == [other]
     assert watcher.notices() == ["the guardian is gone (signal 9); the run goes on with the other one"]
+    contained = run.result().tasks[0].attempts[0].contained
+    assert contained is not None and f"one of two guardians is missing: {UNGUARDED}" in contained.missing
 
 
 def test_guardian_has_nothing_open_but_its_own(engine: str, guests: Guests) -> None:
@@ -174,18 +178,32 @@ def test_guardian_that_does_not_listen_is_replaced_when_news_pile_up(
     assert watcher.notices() == [ANOTHER]
 
 
-def test_run_goes_on_where_there_can_be_no_guardian(
-    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_guardian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses to start one."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise SpawnError("cannot start a process: no more", OSError(errno.EAGAIN, "no more"))
 
     monkeypatch.setattr("procstop.process.guardian.start", refuse)
+
+
+@pytest.mark.usefixtures("no_guardian")
+def test_run_goes_on_where_there_can_be_no_guardian(engine: str, guests: Guests) -> None:
     watcher = Watcher()
     host = {"env.work": hosts.nothing}
     record = run_record(task(guests["calls_host"], engine=engine, host=host), observers=[watcher])
     assert record.exit_code == 0
     assert watcher.notices() == [f"cannot start a process: no more; {LAST}"]
+
+
+@pytest.mark.usefixtures("no_guardian")
+def test_report_says_where_no_guardian_would_end_what_host_functions_start(engine: str, guests: Guests) -> None:
+    host = {"env.work": hosts.nothing}
+    record = run_record(task(guests["calls_host"], engine=engine, host=host, host_allow=("processes",)))
+    contained = record.tasks[0].attempts[0].contained
+    assert contained is not None and contained.level is Level.BASIC
+    assert f"there is no guardian: {UNGUARDED}" in contained.missing
 
 
 def test_two_runs_have_a_guardian_each(engine: str, guests: Guests) -> None:

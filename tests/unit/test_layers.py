@@ -23,7 +23,7 @@ LAYERS = [
     {"records"},
     {"folding", "module", "opcodes"},
     {"wasi"},
-    {"cache", "lifecycle", "schedule", "messages", "linking", "events", "arguments"},
+    {"cache", "lifecycle", "schedule", "messages", "linking", "events", "arguments", "oneshot"},
     {"jobfile", "process", "containment", "sandbox", "stopping", "engines", "reporting"},
     {"hosting"},
     {"supervisor", "worker"},

@@ -125,12 +125,14 @@ def test_the_run_as_a_whole() -> None:
         RunStopping(1, "2 running are interrupted", "terminates them"),
         RunStopping(3, "everything is killed", None),
         RunPaused(),
+        RunPaused(ends_in=12.3),
         RunResumed(),
         Notice("wasmer is not\ninstalled"),
     )[1] == [
         "run: 2 running are interrupted; next press: terminates them",
         "run: everything is killed",
         "run: paused",
+        "run: paused; workers end by their own timers, the first in 12 s",
         "run: goes on",
         "notice: wasmer is not / installed",
     ]

@@ -9,6 +9,10 @@
     (func $path_rename (param i32 i32 i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_link"
     (func $path_link (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_filestat_get"
+    (func $path_stat (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_filestat_set_times"
+    (func $path_touch (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 100) "/etc/passwd")
   (data (i32.const 120) "../secret")
@@ -26,11 +30,14 @@
   (func $open (param $fd i32) (param $path i32) (param $length i32) (param $oflags i32) (param $rights i64) (result i32)
     (call $path_open (local.get $fd) (i32.const 1) (local.get $path) (local.get $length) (local.get $oflags)
       (local.get $rights) (i64.const 0) (i32.const 0) (i32.const 32)))
-  ;; Opens it to read, to write and to cut off.
+  ;; Opens it to read, to write and to cut off; asks what it is, and gives it the time of now, where a link leads.
   (func $reach (param $fd i32) (param $path i32) (param $length i32)
     (call $count (call $open (local.get $fd) (local.get $path) (local.get $length) (i32.const 0) (i64.const 2)))
     (call $count (call $open (local.get $fd) (local.get $path) (local.get $length) (i32.const 0) (i64.const 64)))
-    (call $count (call $open (local.get $fd) (local.get $path) (local.get $length) (i32.const 8) (i64.const 64))))
+    (call $count (call $open (local.get $fd) (local.get $path) (local.get $length) (i32.const 8) (i64.const 64)))
+    (call $count (call $path_stat (local.get $fd) (i32.const 1) (local.get $path) (local.get $length) (i32.const 512)))
+    (call $count (call $path_touch (local.get $fd) (i32.const 1) (local.get $path) (local.get $length)
+      (i64.const 0) (i64.const 0) (i32.const 10))))
   ;; Removes it, moves it here, links it here, and moves a file of its own onto it.
   (func $change (param $fd i32) (param $path i32) (param $length i32)
     (call $count (call $path_unlink (local.get $fd) (local.get $path) (local.get $length)))
