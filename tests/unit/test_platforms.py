@@ -24,7 +24,7 @@ def test_posix_is_not(platform: str) -> None:
 
 
 def test_linux_that_does_not_tell_of_processes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedPlatform, match="is not mounted here, .*; mount it: mount -t proc proc"):
+    with pytest.raises(UnsupportedPlatform, match=r"is not mounted here, .*; mount it: mount -t proc proc"):
         check_platform("linux", str(tmp_path))
 
 
