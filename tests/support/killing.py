@@ -75,7 +75,8 @@ def main() -> None:
 
 
 def supervise(plan: Plan) -> NoReturn:
-    """Be the supervisor of the job."""
+    """Be the supervisor of the job, for as long as there is somebody to look after it."""
+    linux.set_parent_death_signal(signal.SIGKILL)
     try:
         Supervisor(plan.job, plan.assignments, cache_directory=cache_directory()).run()
     finally:
