@@ -61,6 +61,9 @@ def _try(engine: str, whom: str, trials: int, workers: int) -> int:
     )
     results = json.loads(done.stdout)
     left = sum(len(result[3]) for result in results)
+    for result in results:
+        if result[3]:
+            print(result, file=sys.stderr)
     met = sum(sorted(result[4]) == sorted(whom.split("+")) for result in results)
     took = "its run goes on"
     if "supervisor" in whom:

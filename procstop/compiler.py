@@ -30,7 +30,7 @@ _REFUSED = "Cannot allocate memory"
 
 def main() -> NoReturn:
     """Compile, store, say what became of it; `containment.guard` was called before."""
-    request_fd, module_fd, artifact_fd, answer_fd, lifeline = map(int, sys.argv[1:6])
+    request_fd, module_fd, artifact_fd, answer_fd = map(int, sys.argv[1:5])
     request = json.loads(read_whole(request_fd))
     linux.make_life_timer()(request["life"])
     sys.path.extend(path for path in request["sys_path"] if path not in sys.path)
@@ -40,7 +40,7 @@ def main() -> NoReturn:
         engine = load(request["engine"])
         if request["memory"] is not None:
             containment.cap(resource.RLIMIT_DATA, request["memory"])
-        _close_sandbox(request, lifeline)
+        _close_sandbox(request)
         answer = _work(request, engine, read_whole(module_fd), artifact_fd)
     except (EngineError, GuestError) as error:
         answer = _out_of_memory(request, str(error)) if _REFUSED in str(error) else Compiled(error=str(error))
@@ -59,12 +59,12 @@ def _out_of_memory(request: dict[str, Any], error: str) -> Compiled:
     return Compiled(error=cut_text(error) + most, out_of_memory=True)
 
 
-def _close_sandbox(request: dict[str, Any], lifeline: int) -> None:
+def _close_sandbox(request: dict[str, Any]) -> None:
     """Leave nothing open but the cache: a module may know of a hole in the compiler."""
     if not (request["landlock"] or request["seccomp"]):
         return
     dirs = [(request["cache"], True)] if request["cache"] is not None and os.path.isdir(request["cache"]) else []
-    grants = sandbox.Grants(request["landlock"], request["seccomp"], dirs, keep_fds=containment.lifelines(lifeline))
+    grants = sandbox.Grants(request["landlock"], request["seccomp"], dirs, keep_fds=containment.lifelines())
     try:
         if os.geteuid() == 0:
             linux.make_keep_rights()(linux.FILE_RIGHTS)

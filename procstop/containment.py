@@ -1,8 +1,10 @@
 """What a worker puts on before its guest runs, so that it cannot outlive its supervisor.
 
 Two guards work while a guest holds the GIL, because the kernel carries them out: the parent-death signal,
-and the lifeline, a pipe whose only writing end the supervisor holds: when that is closed, by an exit or by
-the death of the supervisor, the kernel sends SIGKILL. SIGKILL, since a stopped process ignores all others.
+and the lifeline, one of a pair of sockets whose other one the supervisor holds: when that is closed, by an exit or by
+the death of the supervisor, the kernel sends SIGKILL. SIGKILL, since a stopped process ignores all others. Each process
+has a lifeline of its own: one that is taken over can do nothing to another's. And it is no pipe, which native code
+could open again for writing by its name in /proc, and so hold open itself.
 A third, a thread that waits for the end of the control pipe, is all there is on other systems; it needs the
 GIL, so there a guest on wasmer that spins outlives a supervisor that was killed.
 """
@@ -38,7 +40,7 @@ STACK_BYTES = 8 * 1024 * 1024
 
 
 _own_lifeline = -1
-"""The description of the lifeline on which this process is told of its end."""
+"""The lifeline of this process, once it is armed."""
 MOST_DESCRIPTORS = 1024
 """What a worker may have open, whatever its supervisor may: programs that call select() count on it."""
 _KEPT_HIGH = 8
@@ -53,10 +55,11 @@ def guard(argv: list[str], name: str) -> None:
     """
     *fds, supervisor = map(int, argv[1:])
     take_default_signals()
-    linux.set_name(name)
     fds[-1] = _move_up(fds[-1])
     argv[-2] = str(fds[-1])
     arm_guards(supervisor, fds[-1])
+    # Only now: one without this name must not be stopped, since nothing would ever end it (see `guardian`).
+    linux.set_name(name)
     for fd in fds:
         # They came through an exec; what a host function executes has no business with them.
         if fd >= 0:
@@ -92,29 +95,24 @@ def data_bytes() -> int:
     return 0
 
 
-def make_forked_guard(supervisor: int, lifeline: int) -> Callable[[], None]:
+def make_forked_guard(supervisor: int) -> Callable[[int], None]:
     """Return what does for a worker that was just forked what `guard` does, as far as that is not inherited.
 
-    What can be laid ready before the fork is: in the child, each page that is written to has to be copied first.
+    It takes the worker's lifeline, and gives it the number of the process's that it was forked from. What can be laid
+    ready before the fork is: in the child, each page that is written to has to be copied first.
     """
-    prctl, path = linux.make_prctl(), f"/proc/self/fd/{lifeline}"
-    poller = _poller_of(lifeline)
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    prctl, place = linux.make_prctl(), _own_lifeline
+    poller = _poller_of(place)
 
-    def guard_forked() -> None:
-        global _own_lifeline
-        servers = _own_lifeline
+    def guard_forked(lifeline: int) -> None:
         prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        own = os.open(path, flags)
-        _arm_lifeline(own)
-        if servers >= 0:
-            # In the place of the fork server's, so that its number is known before the fork.
-            os.dup2(own, servers, inheritable=False)
-            os.close(own)
-            _own_lifeline = servers
+        os.dup2(lifeline, place, inheritable=False)
+        os.close(lifeline)
+        _arm_lifeline(place)
         if os.getppid() != supervisor or poller.poll(0):
             die()
         prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+        # At last, as in `guard`.
         prctl(linux.PR_SET_NAME, b"procstop-worker")
 
     return guard_forked
@@ -140,9 +138,9 @@ def own_lifeline() -> None:
         fcntl.fcntl(_own_lifeline, fcntl.F_SETOWN, os.getpid())
 
 
-def lifelines(lifeline: int) -> list[int]:
+def lifelines() -> list[int]:
     """Return the descriptors on which this process is told that its supervisor is gone."""
-    return [fd for fd in (lifeline, _own_lifeline) if fd >= 0]
+    return [_own_lifeline] if _own_lifeline >= 0 else []
 
 
 def take_default_signals() -> None:
@@ -158,12 +156,11 @@ def take_default_signals() -> None:
 def arm_guards(supervisor: int, lifeline: int) -> None:
     """Die with the supervisor from now on; die at once if it is gone already.
 
-    `supervisor` is the pid that must be our parent, `lifeline` the descriptor of the pipe's reading end.
+    `supervisor` is the pid that must be our parent, `lifeline` the descriptor of our lifeline.
     """
     linux.set_parent_death_signal(signal.SIGKILL)
     if linux.ON_LINUX:
-        # The owner belongs to the open file description, which all workers share: open one of our own.
-        _arm_lifeline(_move_up(os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+        _arm_lifeline(lifeline)
     # Both guards tell of what happens from here on. What happened before is seen here.
     if os.getppid() != supervisor or is_cut(lifeline):
         die()
@@ -187,16 +184,16 @@ def _move_up(fd: int) -> int:
 
 
 def _arm_lifeline(own: int) -> None:
-    """Have the kernel send SIGKILL to this process when the lifeline is cut; `own` is a description of its own."""
+    """Have the kernel send SIGKILL to this process when its lifeline is cut."""
     global _own_lifeline
     fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
     fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(own, fcntl.F_SETFL, os.O_RDONLY | os.O_NONBLOCK | os.O_ASYNC)
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
     _own_lifeline = own
 
 
 def is_cut(lifeline: int) -> bool:
-    """Tell whether the writing end of the lifeline is closed."""
+    """Tell whether the supervisor's end of a lifeline is closed."""
     return bool(_poller_of(lifeline).poll(0))
 
 

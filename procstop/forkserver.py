@@ -50,12 +50,12 @@ KEPT = 16
 KEPT_BYTES = 512 * 1024 * 1024
 """the most that their artifacts may have together."""
 _MAX_PACKET = 256 * 1024
-_MAX_FDS = 8
+_MAX_FDS = 10
 
 
 def main() -> NoReturn:
     """Serve until the supervisor hangs up; `containment.guard` was called before."""
-    fd, lifeline, supervisor = map(int, sys.argv[1:4])
+    fd, _, supervisor = map(int, sys.argv[1:4])
     server = socket.socket(fileno=fd)
     secret, setup = _read_setup(server)
     sys.path.extend(path for path in setup["sys_path"] if path not in sys.path)
@@ -64,7 +64,7 @@ def main() -> NoReturn:
     except EngineError as error:
         server.send(encode_answer(ForkAnswer(0, None, str(error))))
         os._exit(1)
-    Server(server, lifeline, supervisor, engine, secret).run()
+    Server(server, supervisor, engine, secret).run()
 
 
 def _read_setup(server: socket.socket) -> tuple[bytearray, dict[str, Any]]:
@@ -79,17 +79,15 @@ def _read_setup(server: socket.socket) -> tuple[bytearray, dict[str, Any]]:
 class Server:
     """Answer requests, one after another."""
 
-    def __init__(
-        self, server: socket.socket, lifeline: int, supervisor: int, engine: Engine, secret: bytearray
-    ) -> None:
+    def __init__(self, server: socket.socket, supervisor: int, engine: Engine, secret: bytearray) -> None:
         self._socket = server
         self._engine = engine
         self._secret = secret
         self._modules = Modules(self._load)
         self._orders: dict[int, Order] = {}
         self._fork = linux.make_fork_sibling()
-        self._guard = containment.make_forked_guard(supervisor, lifeline)
-        self._confiner = Confiner(lifeline)
+        self._guard = containment.make_forked_guard(supervisor)
+        self._confiner = Confiner()
 
     def run(self) -> NoReturn:
         """Answer requests until there are no more."""
@@ -154,14 +152,14 @@ class Server:
 
     def _load(self, key: Key, fds: list[int]) -> tuple[Prepared, int]:
         digest, name = key
-        artifact = read_whole(fds[6]) if name is not None else None
-        made = prepare(self._engine.again(), read_whole(fds[5]), digest, name, artifact, self._secret)
+        artifact = read_whole(fds[7]) if name is not None else None
+        made = prepare(self._engine.again(), read_whole(fds[6]), digest, name, artifact, self._secret)
         return made, len(artifact or b"") + len(made.data or b"")
 
     def _become_worker(self, request: ForkRequest, order: Order, fds: list[int], prepared: Prepared) -> NoReturn:
         """Be a worker from here on, and never return into the server's frames."""
         try:
-            self._guard()
+            self._guard(fds[5])
             self._confiner.begin(order)
             # Detached, or its destructor would one day close a number that is something else by then.
             os.close(self._socket.detach())
@@ -169,7 +167,7 @@ class Server:
             self._secret[:] = bytes(len(self._secret))
             for number, fd in enumerate(fds[:3]):
                 os.dup2(fd, number)
-            for fd in (*fds[:3], *fds[5:]):
+            for fd in (*fds[:3], *fds[6:]):
                 os.close(fd)
             gc.enable()
             # It leaves the fork server's session only once the supervisor knows of it: until then, that is how one

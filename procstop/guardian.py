@@ -26,6 +26,9 @@ one; and what is below any of these. Of a worker is what has its token as its ma
 that executed a program with another environment in a session of its own, and lost its parent, between two such looks is
 not found, nor is one that runs as another user and is not ours to see.
 
+What it kills it stops first, all of it, so that nothing is born while it dies. But not a process of procstop's own that
+has no guards yet: stopped before it could put them on, it would stay for ever if this guardian were killed right then.
+
 It never signals a process that is older than the supervisor, nor one by a pid that could have been used again. It
 starts beside every run, so it is imported without its package, which would take longer than all the rest, and keeps to
 a few modules that Python has loaded nearly all of.
@@ -55,6 +58,8 @@ _FIRST_WIND_S = 0.1
 CLEAR_S = 5.0
 """How long it tries to end what is left."""
 _AGAIN_S = 0.003
+_GUARD = b"\nfrom procstop.containment import guard\n"
+"""What is in the command line of every process that puts on guards (see `process.child`)."""
 _FREEZE_ROUNDS = 50
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT}
 
@@ -288,7 +293,7 @@ class Guardian:
         def take(one: Process) -> None:
             if one.identity not in known and one.identity not in new:
                 # At once: what forks anew as fast as it can would be gone after the scan.
-                if self._send(one, signal.SIGSTOP):
+                if self._send(one, signal.SIGKILL if _may_lack_guards(one.pid) else signal.SIGSTOP):
                     new[one.identity] = one
                 prey.seen.add(one.identity)
 
@@ -346,6 +351,18 @@ def process_at(pid: int) -> Process | None:
         return Process(pid, int(fields[19]), int(fields[1]), int(fields[3]))
     except (OSError, IndexError, ValueError):
         return None  # It ended at just that moment.
+
+
+def _may_lack_guards(pid: int) -> bool:
+    """Tell whether a process is one of procstop's own that has not put on its guards yet, as far as its name tells."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+            is_own = _GUARD in file.readall()
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            # A fork server is given up together with the workers that it has just forked.
+            return is_own and file.readall() != b"procstop-worker\n"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

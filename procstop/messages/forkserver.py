@@ -19,9 +19,9 @@ KEPT_ORDERS = 64
 class ForkRequest:
     """Start a worker. `order` is the order's JSON; None if it was sent before, as number `key`.
 
-    With the request come these descriptors: standard input, output and error, control, report, module, the artifact
-    where there is one, and a file with order and arguments if they are too long for a packet: then `filed` is true, and
-    `join_request` puts them back.
+    With the request come these descriptors: standard input, output and error, control, report, lifeline, module, the
+    artifact where there is one, and a file with order and arguments if they are too long for a packet: then `filed` is
+    true, and `join_request` puts them back.
     """
 
     number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 
 from procstop import linux
@@ -47,7 +48,7 @@ def is_open_to_nobody(directory: str, write: bool) -> bool:
                 return False
         wanted = _READ | _WRITE if write else _READ
         waiting, count = [path], 0
-        if not _permits(os.stat(path), wanted | _SEARCH):
+        if not _permits(os.stat(path), wanted | _SEARCH, write):
             return False
         while waiting:
             with os.scandir(waiting.pop()) as entries:
@@ -56,7 +57,7 @@ def is_open_to_nobody(directory: str, write: bool) -> bool:
                     if count > MOST_LOOKED_AT:
                         return False
                     if entry.is_dir(follow_symlinks=False):
-                        if not _permits(entry.stat(follow_symlinks=False), wanted | _SEARCH):
+                        if not _permits(entry.stat(follow_symlinks=False), wanted | _SEARCH, write):
                             return False
                         waiting.append(entry.path)
                     elif not entry.is_symlink() and not _permits(entry.stat(follow_symlinks=False), wanted):
@@ -66,8 +67,13 @@ def is_open_to_nobody(directory: str, write: bool) -> bool:
     return True
 
 
-def _permits(status: os.stat_result, wanted: int) -> bool:
-    """Tell whether a file's mode lets `NOBODY`, who is in no group but its own, do all that is wanted."""
+def _permits(status: os.stat_result, wanted: int, removes: bool = False) -> bool:
+    """Tell whether a file's mode lets `NOBODY`, who is in no group but its own, do all that is wanted.
+
+    Who `removes` files of others from a directory must find no sticky bit there.
+    """
+    if removes and status.st_mode & stat.S_ISVTX:
+        return False
     shift = 6 if status.st_uid == NOBODY else 3 if status.st_gid == NOBODY else 0
     return status.st_mode >> shift & wanted == wanted
 

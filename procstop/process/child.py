@@ -10,6 +10,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -70,13 +71,15 @@ class Ended:
 class Child:
     """A child process. `pidfd` is None where the system has none; then `reap` has to be asked now and then.
 
-    `popen` is None for a child that another process forked for us.
+    `popen` is None for a child that another process forked for us. `lifeline` is our end of the child's, which is
+    killed when that is closed; -1 for a child without one.
     """
 
     pid: int
     pidfd: int | None
     popen: subprocess.Popen[bytes] | None
     ended: Ended | None = field(default=None, kw_only=True)
+    lifeline: int = field(default=-1, kw_only=True)
 
     def reap(self) -> Ended | None:
         """Reap the child if it has ended; return how, None while it runs."""
@@ -127,6 +130,9 @@ class Child:
 
     def close(self) -> None:
         """Close what is held of it."""
+        if self.lifeline >= 0:
+            os.close(self.lifeline)
+            self.lifeline = -1
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
@@ -142,8 +148,9 @@ def start(
 ) -> tuple[subprocess.Popen[bytes], int | None]:
     """Start `main` of one of procstop's modules, which gets these descriptors and our pid; return it and its pidfd.
 
-    `options` are Popen's. Raise `SpawnError` where the system refuses, with nothing left behind. Call it from the
-    thread that will live as long as the child: the kernel ends a child that is `guarded` with that thread.
+    The last descriptor of a child that is `guarded` is its end of a lifeline. `options` are Popen's. Raise `SpawnError`
+    where the system refuses, with nothing left behind. Call it from the thread that will live as long as the child: the
+    kernel ends a child that is `guarded` with that thread.
     """
     command = python_command(module, _GUARD.format(name=f"procstop-{module}")) if guarded else python_alone(module)
     try:
@@ -162,6 +169,15 @@ def start(
         popen.kill()
         popen.wait()
         raise SpawnError(f"cannot watch a process: {error.strerror}", error) from error
+
+
+def make_lifeline() -> tuple[int, int]:
+    """Return both ends of a lifeline, ours and a child's (see `containment`); raise `OSError` where there can be none.
+
+    Neither passes to a program that is executed, unless it is handed on.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return ours.detach(), theirs.detach()
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from procstop.messages import TOKEN, ProtocolError
 from procstop.messages.compiler import Compiled, decode_compiled
-from procstop.process.child import LOADER, Child, SpawnError, file_of, start
+from procstop.process.child import LOADER, Child, SpawnError, file_of, make_lifeline, start
 
 _MAX_ANSWER = 64 * 1024
 
@@ -22,31 +22,33 @@ class Compiler(Child):
     `request` is what `procstop.compiler` wants. Raise `SpawnError` where there can be none.
     """
 
-    def __init__(self, request: dict[str, Any], module: int, *, run: str, lifeline: int) -> None:
+    def __init__(self, request: dict[str, Any], module: int, *, run: str) -> None:
         self._heard = b""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as ends, contextlib.ExitStack() as stack:
             try:
-                order = stack.enter_context(file_of(json.dumps(request).encode()))
+                order = ends.enter_context(file_of(json.dumps(request).encode()))
                 read, write = os.pipe()
-                stack.callback(os.close, write)
-                with contextlib.ExitStack() as kept:
-                    kept.callback(os.close, read)
-                    self._artifact = kept.enter_context(file_of(b""))
-                    self._errors = kept.enter_context(file_of(b""))
-                    popen, pidfd = start(
-                        "compiler",
-                        (order.fileno(), module, self._artifact.fileno(), write, lifeline),
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL,
-                        stderr=self._errors.fileno(),
-                        env={TOKEN: run, **LOADER},
-                    )
-                    kept.pop_all()
+                stack.callback(os.close, read)
+                ends.callback(os.close, write)
+                lifeline, its_lifeline = make_lifeline()
+                stack.callback(os.close, lifeline)
+                ends.callback(os.close, its_lifeline)
+                self._artifact = stack.enter_context(file_of(b""))
+                self._errors = stack.enter_context(file_of(b""))
             except OSError as error:
                 raise SpawnError(f"cannot start a compiler: {error.strerror}", error) from error
+            popen, pidfd = start(
+                "compiler",
+                (order.fileno(), module, self._artifact.fileno(), write, its_lifeline),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors.fileno(),
+                env={TOKEN: run, **LOADER},
+            )
+            stack.pop_all()
         os.set_blocking(read, False)
         self.answer = read
-        super().__init__(popen.pid, pidfd, popen)
+        super().__init__(popen.pid, pidfd, popen, lifeline=lifeline)
 
     def listen(self) -> bool:
         """Take what it says; return whether more may come."""

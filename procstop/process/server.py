@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from procstop.errors import ProcstopError
 from procstop.messages import TOKEN, ProtocolError
 from procstop.messages.forkserver import ForkAnswer, ForkRequest, decode_answer, encode_request, split_request
-from procstop.process.child import LOADER, Child, SpawnError, file_of, start
+from procstop.process.child import LOADER, Child, SpawnError, file_of, make_lifeline, start
 
 MAX_PACKET = 32 * 1024
 """A request that is longer comes with a file."""
@@ -27,29 +28,31 @@ class ServerGone(ProcstopError):
 class ForkServer(Child):
     """A fork server for one engine. Its socket, `fd`, can be watched."""
 
-    def __init__(self, engine: str, sys_path: Sequence[str], secret: bytes, *, run: str, lifeline: int) -> None:
+    def __init__(self, engine: str, sys_path: Sequence[str], secret: bytes, *, run: str) -> None:
         self.engine = engine
         # The secret as it is, before the rest: it is to leave no trace in what reads the rest.
         setup = secret + json.dumps({"engine": engine, "sys_path": list(sys_path)}).encode()
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as ends, contextlib.ExitStack() as stack:
             try:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                stack.callback(theirs.close)
+                ends.callback(theirs.close)
                 stack.callback(ours.close)
+                lifeline, its_lifeline = make_lifeline()
+                stack.callback(os.close, lifeline)
+                ends.callback(os.close, its_lifeline)
                 self._errors = stack.enter_context(file_of(b""))
             except OSError as error:
                 raise SpawnError(f"cannot start a fork server: {error.strerror}", error) from error
             popen, pidfd = start(
                 "forkserver",
-                (theirs.fileno(), lifeline),
+                (theirs.fileno(), its_lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors.fileno(),
                 env={TOKEN: run, **LOADER},
             )
             stack.pop_all()
-            theirs.close()
-        super().__init__(popen.pid, pidfd, popen)
+        super().__init__(popen.pid, pidfd, popen, lifeline=lifeline)
         ours.setblocking(False)
         self._socket = ours
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from procstop.messages import TOKEN
-from procstop.process.child import LOADER, Child, SpawnError, file_of, start
+from procstop.process.child import LOADER, Child, SpawnError, file_of, make_lifeline, start
 from procstop.process.tree import GONE, descendants, is_running, name_of, send
 
 _FREEZE_ROUNDS = 50
@@ -47,6 +47,7 @@ class Pipes:
                 pipes.theirs["control"], pipes.ours["control"] = os.pipe()
             for name in ("report", "stdout", "stderr"):
                 pipes.ours[name], pipes.theirs[name] = os.pipe()
+            pipes.ours["lifeline"], pipes.theirs["lifeline"] = make_lifeline()
             for fd in pipes.ours.values():
                 os.set_blocking(fd, False)
             pipes.spare = os.dup(pipes.ours["report"])
@@ -105,7 +106,8 @@ class Worker(Child):
         """Return a worker with our ends of these pipes, which are its own from now on."""
         pipes.make_room()
         ours, pipes.ours = pipes.ours, {}
-        return cls(pid, pidfd, popen, token, ours["control"], ours["report"], ours["stdout"], ours["stderr"])
+        control, report, stdout, stderr = (ours[name] for name in ("control", "report", "stdout", "stderr"))
+        return cls(pid, pidfd, popen, token, control, report, stdout, stderr, lifeline=ours["lifeline"])
 
     def terminate(self) -> None:
         """SIGTERM to the whole tree; SIGCONT with it, since a stopped process would not notice."""
@@ -250,13 +252,12 @@ def spawn_worker(
     module: int,
     artifact: int,
     stdin: int,
-    lifeline: int,
     with_socket: bool = False,
 ) -> Worker:
     """Start a worker anew; raise `SpawnError` where the system refuses, with nothing left behind.
 
-    `module`, `stdin` and `artifact` (-1 for none) are open files, which stay open here; `lifeline` is the reading end
-    of the run's pipe. Call it from the thread that will live as long as the worker: the kernel ends the worker with it.
+    `module`, `stdin` and `artifact` (-1 for none) are open files, which stay open here. Call it from the thread that
+    will live as long as the worker: the kernel ends the worker with it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -268,7 +269,7 @@ def spawn_worker(
         theirs = pipes.theirs
         popen, pidfd = start(
             "worker",
-            (order_file.fileno(), module, artifact, theirs["control"], theirs["report"], lifeline),
+            (order_file.fileno(), module, artifact, theirs["control"], theirs["report"], theirs["lifeline"]),
             stdin=stdin,
             stdout=theirs["stdout"],
             stderr=theirs["stderr"],

@@ -29,9 +29,9 @@ _NUMBERS = """
     setdomainname:171:162 setfsgid:123:152 setfsuid:122:151 setgid:106:144 setgroups:116:159 sethostname:170:161
     setitimer:38:103 setns:308:268 setpgid:109:154 setpriority:141:140 setregid:114:143 setresgid:119:149
     setresuid:117:147 setreuid:113:145 setrlimit:160:164 setsid:112:157 settimeofday:164:170 setuid:105:146
-    setxattr:188:5 setxattrat:463:463 shmat:30:196 shmctl:31:195 shmget:29:194 socket:41:198 swapoff:168:225
-    swapon:167:224 syslog:103:116 tgkill:234:131 timer_create:222:107 timer_delete:226:111 timer_settime:223:110
-    tkill:200:130 umount2:166:39 unshare:272:97 userfaultfd:323:282 vfork:58:- vhangup:153:58
+    setxattr:188:5 setxattrat:463:463 shmat:30:196 shmctl:31:195 shmget:29:194 shutdown:48:210 socket:41:198
+    swapoff:168:225 swapon:167:224 syslog:103:116 tgkill:234:131 timer_create:222:107 timer_delete:226:111
+    timer_settime:223:110 tkill:200:130 umount2:166:39 unshare:272:97 userfaultfd:323:282 vfork:58:- vhangup:153:58
 """
 
 MACHINES = ("x86_64", "aarch64")

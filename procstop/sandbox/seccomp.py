@@ -142,7 +142,7 @@ def _verdicts(allow: frozenset[str], keep_fds: tuple[int, ...], may_set_timers: 
         # A duplicate would be another handle to the same flags and the same owner.
         kept = _if_in(1, _F_GETS, ALLOW, DENY)
         verdicts["fcntl"] = _if_in(0, keep_fds, kept, verdicts["fcntl"])
-        verdicts["close"] = verdicts["dup"] = _if_in(0, keep_fds, DENY, ALLOW)
+        verdicts["close"] = verdicts["dup"] = verdicts["shutdown"] = _if_in(0, keep_fds, DENY, ALLOW)
         verdicts["dup2"] = verdicts["dup3"] = _if_in(0, keep_fds, DENY, _if_in(1, keep_fds, DENY, ALLOW))
     return verdicts
 

@@ -5,8 +5,8 @@ the job allows (`schedule.Schedule`), and sleeps until a pipe, a pidfd or a dead
 to a worker (`hiring`): workers are made (`spawner`) by a fork server (`forkservers`), with a module that was compiled
 once (`artifacts`), or are taken over from an attempt before (`pool`); all of them are children of this process
 (`family`). It runs no guest code, loads no engine, and never waits for a worker: every rung of every ladder is a timer,
-so that many stubborn workers are stopped in the time of one. It holds the only writing end of the lifeline, so its
-death ends every child; what those leave behind is ended by the guardian (`guarding`), which alone outlives it.
+so that many stubborn workers are stopped in the time of one. It alone holds the other ends of its children's lifelines,
+so its death ends every one of them; what those leave behind is ended by guardians (`guarding`), which alone outlive it.
 
 `run` belongs to one thread, which starts all workers and must live as long as they do. `press`, `stop`, `pause` and
 `resume` may be called from any thread and from signal handlers.
@@ -91,7 +91,6 @@ class Supervisor:
         self._tasks = FoldedTasks()
         self._places = {one.task.name: place for place, one in enumerate(assignments)}
         self._numbers = itertools.count(1)
-        self._lifeline = (-1, -1)
         self._when_paused: Callable[[], None] | None = None
         self._when_resumed: list[Callable[[], None]] = []
         self._presses = 0
@@ -112,7 +111,6 @@ class Supervisor:
         started_at = datetime.now(timezone.utc)
         began = time.monotonic()
         self._announce = Announcer(self._observers)
-        self._lifeline = os.pipe()
         tenancy.enter(self._concurrency)
         try:
             self._crew = self._make_crew(self._announce)
@@ -130,8 +128,6 @@ class Supervisor:
                     self._crew.guarding.close()
                     self._crew.family.close()
             tenancy.leave()
-            for fd in self._lifeline:
-                os.close(fd)
         record = RunRecord(
             run=self.run_id,
             job=self._job.name,
@@ -196,17 +192,14 @@ class Supervisor:
         def notice(text: str) -> None:
             self._tell(events.Notice(text))
 
-        loop, run, lifeline = self._loop, self.run_id, self._lifeline[0]
+        loop, run = self._loop, self.run_id
         guarding = Guarding(loop, run, notice, lambda pid: family.add(pid), lambda pid: family.remove(pid))
         family = Family(run, self._owns_process, lambda: spawner.unanswered(), guarding)
-        spawner = Spawner(
-            loop, family, run, self._job.workers.spawn, lifeline, notice, self._others_run, self._check_paused
-        )
+        spawner = Spawner(loop, family, run, self._job.workers.spawn, notice, self._others_run, self._check_paused)
         artifacts = Artifacts(loop, family, run, self._cache_directory, notice, self._others_run)
         pool = Pool(loop, family, self._concurrency)
-        return Crew(
-            loop, announce, family, guarding, artifacts, spawner, pool, lifeline, self._output_dir, self._on_not_kept
-        )
+        output_dir, not_kept = self._output_dir, self._on_not_kept
+        return Crew(loop, announce, family, guarding, artifacts, spawner, pool, output_dir, not_kept)
 
     def _on_not_kept(self, text: str) -> None:
         self._all_kept = False

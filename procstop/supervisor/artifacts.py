@@ -137,7 +137,7 @@ class Artifacts:
                 self._secret = secrets.token_bytes(SECRET_BYTES)
         return self._secret
 
-    def get(self, assignment: Assignment, waiting: Waiting, lifeline: int) -> None:
+    def get(self, assignment: Assignment, waiting: Waiting) -> None:
         """Get an assignment's artifact: `waiting.ready` is called now or later, or one of the others is."""
         secret = self.secret
         name = Key(assignment.order.module_digest, assignment.engine or "", assignment.build).name
@@ -147,24 +147,24 @@ class Artifacts:
         compilation = self._compiling.get(name)
         if compilation is None:
             try:
-                compilation = self._compile(name, assignment, secret, lifeline)
+                compilation = self._compile(name, assignment, secret)
             except SpawnError as error:
                 if error.is_shortage and (self._running or self._others_run()):
-                    return self._try_later(assignment, waiting, lifeline)
+                    return self._try_later(assignment, waiting)
                 return waiting.refused(str(error), False)
             except OSError as error:
                 if error.errno in SHORTAGES and (self._running or self._others_run()):
-                    return self._try_later(assignment, waiting, lifeline)
+                    return self._try_later(assignment, waiting)
                 return waiting.refused(f'cannot open "{error.filename}": {error.strerror}', False)
         waiting.compilation = compilation
         compilation.waiting.append(waiting)
 
-    def _try_later(self, assignment: Assignment, waiting: Waiting, lifeline: int) -> None:
+    def _try_later(self, assignment: Assignment, waiting: Waiting) -> None:
         """Descriptors and processes come back when others end."""
 
         def again() -> None:
             if not waiting.given_up:
-                self.get(assignment, waiting, lifeline)
+                self.get(assignment, waiting)
 
         self._loop.call_at(self._loop.clock.now() + _SHORTAGE_S, again)
 
@@ -222,7 +222,7 @@ class Artifacts:
             self._at_hand.popitem(last=False)
         return artifact
 
-    def _compile(self, name: str, assignment: Assignment, secret: bytes, lifeline: int) -> _Compilation:
+    def _compile(self, name: str, assignment: Assignment, secret: bytes) -> _Compilation:
         request = {
             "name": name,
             "engine": assignment.engine,
@@ -243,7 +243,7 @@ class Artifacts:
         }
         module = assignment.open_module()
         try:
-            compiler = Compiler(request, module, run=self._run, lifeline=lifeline)
+            compiler = Compiler(request, module, run=self._run)
         finally:
             os.close(module)
         self._family.add(compiler.pid)

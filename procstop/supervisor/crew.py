@@ -18,7 +18,7 @@ from procstop.supervisor.spawner import Spawner
 class Crew:
     """The parts of a supervisor that live as long as its run.
 
-    `lifeline` is the pipe's reading end; `not_kept` is told of output that was to be kept and could not be.
+    `not_kept` is told of output that was to be kept and could not be.
     """
 
     loop: Loop
@@ -28,6 +28,5 @@ class Crew:
     artifacts: Artifacts
     spawner: Spawner
     pool: Pool
-    lifeline: int
     output_dir: str | None
     not_kept: Callable[[str], None]

@@ -81,13 +81,10 @@ class _Server:
 class ForkServers:
     """The fork servers of one run. `notice` gets lines for the user."""
 
-    def __init__(
-        self, loop: Loop, family: Family, run: str, lifeline: int, notice: Callable[[str], None], asker: Asker
-    ) -> None:
+    def __init__(self, loop: Loop, family: Family, run: str, notice: Callable[[str], None], asker: Asker) -> None:
         self._loop = loop
         self._family = family
         self._run = run
-        self._lifeline = lifeline
         self._notice = notice
         self._asker = asker
         self._servers: dict[str, _Server] = {}
@@ -171,7 +168,8 @@ class ForkServers:
             raise SpawnError(f"cannot start a worker: {error.strerror}", error) from error
         try:
             theirs = pipes.theirs
-            fds = [opened.stdin, *(theirs[name] for name in ("stdout", "stderr", "control", "report")), opened.module]
+            names = ("stdout", "stderr", "control", "report", "lifeline")
+            fds = [opened.stdin, *(theirs[name] for name in names), opened.module]
             if artifact is not None:
                 fds.append(artifact.fd)
             name = None if artifact is None else artifact.name
@@ -230,9 +228,7 @@ class ForkServers:
 
     def _start(self, first: Spawning) -> _Server:
         engine = first.engine
-        child = ForkServer(
-            engine, first.assignment.order.sys_path, first.secret, run=self._run, lifeline=self._lifeline
-        )
+        child = ForkServer(engine, first.assignment.order.sys_path, first.secret, run=self._run)
         server = self._servers[engine] = _Server(child, engine, heard_at=time.monotonic())
         self._family.add(child.pid)
         self._family.add_session(child.pid)

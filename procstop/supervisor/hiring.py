@@ -155,7 +155,7 @@ class Hiring:
 
     def _have_one_made(self) -> None:
         self._waiting = Waiting(self._on_artifact, self._on_refused, self._on_compiler_end)
-        self._crew.artifacts.get(self._assignment, self._waiting, self._crew.lifeline)
+        self._crew.artifacts.get(self._assignment, self._waiting)
         if self._waiting is not None and self._waiting.pid is not None:
             self._ways.compiling(self._waiting.pid)
 

@@ -64,14 +64,12 @@ class Precompiler:
         self._loop = Loop(Clock())
         self._jobs: set[_Job] = set()
         self._artifacts: Artifacts | None = None
-        self._lifeline = (-1, -1)
         self._stopped = False
 
     def run(self) -> bool:
         """Compile all; return False if it was stopped before the end. No compiler is left, also when it raises."""
         run = new_run_id()
         family = Family(run, False, lambda: frozenset())
-        self._lifeline = os.pipe()
         try:
             self._artifacts = Artifacts(self._loop, family, run, self._directory, self._notice)
             self._start_more()
@@ -81,8 +79,6 @@ class Precompiler:
         finally:
             self._kill_all_and_wait()
             family.close()
-            for fd in self._lifeline:
-                os.close(fd)
 
     def stop(self) -> None:
         """Kill the compilers and end; what is in the cache already stays there."""
@@ -110,7 +106,7 @@ class Precompiler:
 
     def get(self, assignment: Assignment, waiting: Waiting) -> None:
         """Get an artifact, or have it compiled."""
-        self._artifacts_of().get(assignment, waiting, self._lifeline[0])
+        self._artifacts_of().get(assignment, waiting)
 
     def drop(self, artifact: Artifact, assignment: Assignment, why: str) -> None:
         """Throw away an artifact that is not sound."""

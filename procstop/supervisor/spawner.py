@@ -43,7 +43,6 @@ class Spawner:
         family: Family,
         run: str,
         spawn: Spawn,
-        lifeline: int,
         notice: Callable[[str], None],
         others_run: Callable[[], bool],
         when_settled: Callable[[], None],
@@ -51,10 +50,9 @@ class Spawner:
         self._loop = loop
         self._family = family
         self._fresh = spawn is Spawn.FRESH or not linux.CAN_FORK_SIBLINGS
-        self._lifeline = lifeline
         self._others_run = others_run
         self._when_settled = when_settled
-        self._servers = ForkServers(loop, family, run, lifeline, notice, self)
+        self._servers = ForkServers(loop, family, run, notice, self)
         self._queues: dict[str, collections.deque[Spawning]] = {}
         self._strays: list[Worker] = []
         self._workers = itertools.count(1)
@@ -124,7 +122,6 @@ class Spawner:
                 module=opened.module,
                 artifact=-1 if artifact is None else artifact.fd,
                 stdin=opened.stdin,
-                lifeline=self._lifeline,
                 with_socket=assignment.order.hosts > 1,
             )
         queue.popleft()

@@ -6,7 +6,7 @@ server (`forkserver`), which has imported all this and loaded the module. It has
     0, 1, 2    the guest's standard streams, used by nobody else
     control    supervisor -> worker: interrupts; further attempts, where the worker may host some
     report     worker -> supervisor: guarded; ready, beats and one final report for each attempt
-    lifeline   never written; its end means that the supervisor is gone
+    lifeline   a socket that nobody writes to; its end means that the supervisor is gone (see `containment`)
 
 and, until they are read, the start, the module and its artifact. The main thread puts on the guards, loads the engine
 and the module, says `ready`, and runs the guest. One other thread, the listener (`channel`), waits on the control pipe
@@ -43,7 +43,7 @@ def main() -> NoReturn:
 
     The arguments are the descriptors of start, module, artifact (-1 for none), control, report and lifeline.
     """
-    start_fd, module_fd, artifact_fd, control, report, lifeline = map(int, sys.argv[1:7])
+    start_fd, module_fd, artifact_fd, control, report = map(int, sys.argv[1:6])
     secret, start = _take_start(start_fd)
     order = start.order
     sys.path.extend(path for path in order.sys_path if path not in sys.path)
@@ -62,7 +62,7 @@ def main() -> NoReturn:
             os._exit(0)
         return prepared
 
-    confiner = Confiner(lifeline)
+    confiner = Confiner()
     confiner.begin(order)
     serve(order, start.args, channel, make, containment.make_peak_reader(), confiner)
 

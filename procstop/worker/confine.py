@@ -27,8 +27,7 @@ _OWN_FILES = 64
 class Confiner:
     """Puts on what an order says. Made where it can be: before the fork."""
 
-    def __init__(self, lifeline: int) -> None:
-        self._lifeline = lifeline
+    def __init__(self) -> None:
         self._close = sandbox.make_closer()
         self._live_for = linux.make_life_timer()
         self._keep_rights = linux.make_keep_rights()
@@ -83,7 +82,7 @@ class Confiner:
             readable=readable,
             allow=frozenset(order.allow),
             # A program that is started closes all that it was not given, and may try for ever to close what it cannot.
-            keep_fds=[] if "processes" in order.allow else containment.lifelines(self._lifeline),
+            keep_fds=[] if "processes" in order.allow else containment.lifelines(),
             may_set_timers=order.hosts > 1,
         )
 

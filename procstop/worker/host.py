@@ -144,7 +144,9 @@ class Host:
         order = self._order
         assert self._prepared is not None
         if self.has_functions:
-            # Only host functions see the process's environment; the guest's own goes through WASI.
+            # Only host functions see the process's environment; the guest's own goes through WASI. Python may have
+            # added this one by itself.
+            os.environ.pop("LC_CTYPE", None)
             os.environ.update(order.env)
             if order.host is not None:
                 sys.path.insert(0, os.path.dirname(order.host))

@@ -17,6 +17,7 @@ import pytest
 
 from procstop import Job, Outcome, Run, Task, start
 from procstop.events import Notice
+from procstop.guardian import MARK, Guardian, Prey
 from procstop.model import Level
 from procstop.process import SpawnError
 from procstop.supervisor.loop import Loop
@@ -94,13 +95,11 @@ def test_guardian_that_stays_alone_is_enough(engine: str, guests: Guests, monkey
 
 
 def test_guardian_has_nothing_open_but_its_own(engine: str, guests: Guests) -> None:
-    with started(Watcher(), spins(guests, engine)) as run:
+    with started(Watcher(), spins(guests, engine)):
         place = Path(f"/proc/{guardian(os.getpid())}")
         targets = sorted(os.readlink(one).partition(":")[0] for one in (place / "fd").iterdir())
         # Pidfds of its supervisor and of the worker that it was told of.
         assert targets == ["/dev/null", "/dev/null", "/memfd", "anon_inode", "anon_inode", "pipe"]
-        lifeline = os.readlink(f"/proc/self/fd/{run._supervisor._lifeline[1]}")
-        assert lifeline not in [os.readlink(one) for one in (place / "fd").iterdir()]
         assert b"PROCSTOP" not in (place / "environ").read_bytes()
         assert os.getsid(int(place.name)) == int(place.name)
 
@@ -275,3 +274,26 @@ def test_guardian_that_does_not_stand_still_lives_on() -> None:
             guard.wait(6)
         hang_up()
         assert guard.wait(WAIT_S) == 0
+
+
+def test_guardian_stops_no_process_of_ours_that_has_no_guards_yet() -> None:
+    """If the guardian were killed right after that, nobody would ever end it; others it stops first, and then kills."""
+    run = b"01TESTRUN"
+    say = "import time; print(flush=True); time.sleep(600)\n"
+    environment = {**os.environ, "PROCSTOP_ATTEMPT": f"{run.decode()}-1"}
+    with contextlib.ExitStack() as stack:
+        started = []
+        for text in (f"{say}'''\nfrom procstop.containment import guard\n'''", say):
+            command = [sys.executable, "-I", "-S", "-c", text]
+            one = stack.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+            stack.callback(one.kill)
+            assert one.stdout is not None and one.stdout.read(1) == b"\n"
+            started.append(one)
+        own, other = started
+        warden = Guardian(os.getpid())
+        found = warden._freeze(Prey(MARK + run, whole=False))
+        assert {one.pid for one in found} == {own.pid, other.pid}
+        assert own.wait(WAIT_S) == -signal.SIGKILL
+        wait_until(lambda: process_state(other.pid) == "T", "it stands still")
+        warden.clear(Prey(MARK + run, whole=False))
+        assert other.wait(WAIT_S) == -signal.SIGKILL

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from procstop.process.child import make_lifeline
 from procstop.sandbox import ALLOWABLE, Grants, make_closer, probe
 from procstop.sandbox.calls import NUMBERS
 
@@ -498,6 +499,14 @@ def test_files_are_open_and_nothing_else_where_they_are_allowed(tree: Tree) -> N
 # The lifeline
 
 
+def shut_down(fd: int) -> None:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd)
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    finally:
+        one.detach()
+
+
 KEPT: dict[str, Callable[[int, int], Act]] = {
     "close": lambda fd, other: lambda: os.close(fd),
     "replace": lambda fd, other: lambda: os.dup2(other, fd),
@@ -508,15 +517,17 @@ KEPT: dict[str, Callable[[int, int], Act]] = {
     "owner": lambda fd, other: lambda: fcntl.fcntl(fd, fcntl.F_SETOWN, 0),
     "signal": lambda fd, other: lambda: fcntl.fcntl(fd, 10, 0),
     "no signals": lambda fd, other: lambda: fcntl.ioctl(fd, 0x5452, b"\0\0\0\0"),
+    "owner by ioctl": lambda fd, other: lambda: fcntl.ioctl(fd, 0x8901, b"\0\0\0\0"),
+    "shut down": lambda fd, other: lambda: shut_down(fd),
     "another's owner": lambda fd, other: lambda: fcntl.fcntl(other, fcntl.F_SETOWN, os.getpid()),
 }
 
 
 @pytest.fixture
 def lifeline() -> Iterator[tuple[int, int]]:
-    read, write = os.pipe()
-    yield read, write
-    for fd in (read, write):
+    both = make_lifeline()
+    yield both
+    for fd in both:
         with contextlib.suppress(OSError):
             os.close(fd)
 
@@ -525,6 +536,13 @@ def lifeline() -> Iterator[tuple[int, int]]:
 def test_lifeline_stays_as_it_is(what: str, lifeline: tuple[int, int]) -> None:
     for allow in ((), ALLOWABLE):
         assert inside(grants(keep=[lifeline[0]], allow=allow), KEPT[what](*lifeline)) == ["EPERM"]
+
+
+def test_lifeline_is_not_opened_again(lifeline: tuple[int, int]) -> None:
+    """A pipe can be, by whoever has the reading end: to write to it, or to hold it open."""
+    fd, _ = lifeline
+    again = opens(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+    assert inside(grants(keep=[fd], allow=ALLOWABLE), again) == ["ENXIO"]
 
 
 def test_lifeline_is_not_sent_to_oneself(lifeline: tuple[int, int]) -> None:

@@ -78,6 +78,7 @@ def test_directory_is_open_to_nobody_if_all_in_it_is(open_directory: Path, write
     [
         ("", 0o750, False), ("", 0o755, True), ("", 0o776, False), ("a", 0o640, False), ("a", 0o644, True),
         ("below", 0o700, False), ("below", 0o775, True), ("below/b", 0o600, False),
+        ("", 0o1777, True), ("below", 0o1777, True),
     ],
 )  # fmt: skip
 def test_directory_with_one_thing_that_is_closed_is_not(
