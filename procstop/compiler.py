@@ -22,6 +22,7 @@ from procstop.engines import Engine, load
 from procstop.errors import EngineError, GuestError
 from procstop.messages import cut_text
 from procstop.messages.compiler import Compiled, encode_compiled
+from procstop.settled import settle
 from procstop.worker.prepare import prepare
 
 _REFUSED = "Cannot allocate memory"
@@ -63,7 +64,9 @@ def _close_sandbox(request: dict[str, Any]) -> None:
     """Leave nothing open but the cache: a module may know of a hole in the compiler."""
     if not (request["landlock"] or request["seccomp"]):
         return
-    dirs = [(request["cache"], True)] if request["cache"] is not None and os.path.isdir(request["cache"]) else []
+    dirs = (
+        [(settle(request["cache"]), True)] if request["cache"] is not None and os.path.isdir(request["cache"]) else []
+    )
     grants = sandbox.Grants(request["landlock"], request["seccomp"], dirs, keep_fds=containment.lifelines())
     try:
         if os.geteuid() == 0:

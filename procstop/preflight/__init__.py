@@ -147,7 +147,7 @@ def _assign(common: Common, job: Job, task: Task) -> tuple[Assignment, list[str]
     """Return what runs a task, and what is in the way of that."""
     source = common.source(task)
     host, of_host = common.host(task)
-    faults = [*of_host, *common.missing(task)]
+    faults = [*of_host, *common.missing(task), *common.exposed(host)]
     engine, why, abilities = None, None, Abilities()
     if source.info is None:
         faults.append(f"module: {source.error}")
@@ -172,6 +172,7 @@ def _assign(common: Common, job: Job, task: Task) -> tuple[Assignment, list[str]
         order,
         source.module,
         tuple(encode_value(value) for value in task.args),
+        None if task.stdin is None or task.stdin.path is None else common.settled(task.stdin.path),
         limits=task.limits or job.limits,
         stop=task.stop or job.stop,
         abilities=abilities,
@@ -210,7 +211,7 @@ def _order(
             module_name=os.path.basename(task.module),
             call=task.call,
             env=dict(task.env),
-            dirs=[(one.guest, os.path.abspath(one.host), one.write) for one in task.dirs],
+            dirs=[(one.guest, common.settled(one.host), one.write) for one in task.dirs],
             bindings=dict(task.imports),
             host=host.path,
             host_functions=host.references,

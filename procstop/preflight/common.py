@@ -6,6 +6,7 @@ What is handed out is shared by all the tasks that asked alike, so nobody may ch
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from procstop.preflight.hosts import HostNames, find_host
 from procstop.preflight.sources import Source, read_sources
 from procstop.records import Contained
 from procstop.sandbox import Support
+from procstop.settled import settle
 from procstop.wasi.signatures import SIGNATURES
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ class Common:
         self._job = job
         self._known: dict[Hashable, Any] = {}
         self._sources = read_sources(map(self.absolute, {str(task.module): None for task in job.tasks}))
-        self._made: frozenset[str] | None = None
+        self._written: dict[str, str] | None = None
         self.sys_path = module_path()
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -61,6 +63,10 @@ class Common:
         """Return a path as a worker gets it."""
         return self.once(("absolute", path), lambda: os.path.abspath(str(path)))
 
+    def settled(self, path: Any) -> str:
+        """Return where a path leads now (see `settled`), as a worker gets it."""
+        return self.once(("settled", path), lambda: settle(str(path)))
+
     def table(self, table: Mapping[str, str]) -> dict[str, str]:
         """Return a mapping that tasks with the same one share."""
         return self.once(("table", tuple(table.items())), lambda: dict(table))
@@ -74,6 +80,19 @@ class Common:
         # A mapping is known by being the same one; the task keeps it alive.
         key = ("host", id(task.host) if isinstance(task.host, Mapping) else task.host)
         return self.once(key, lambda: find_host(task))
+
+    def exposed(self, host: HostNames) -> list[str]:
+        """Find host functions whose code some guest could replace: it runs before the sandbox is closed."""
+        modules = sorted({reference.partition(":")[0] for reference in host.references.values()})
+        of_modules = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
+        for file in filter(None, (host.path, host.main_path, *of_modules)):
+            who = self._who_may_write(os.path.dirname(self.settled(file)))
+            if who is not None:
+                return [
+                    f'host: "{file}" is in a directory that task "{who}" may write to, so a guest could replace it; '
+                    "keep it elsewhere"
+                ]
+        return []
 
     def fit(self, task: Task, source: Source, info: ModuleInfo, host: HostNames) -> Fit:
         """Link a task's module, and choose its engine."""
@@ -126,15 +145,19 @@ class Common:
         """Tell whether it is below a directory that a task may write to."""
         if not task.needs:
             return False
-        if self._made is None:
-            dirs = (one for other in self._job.tasks for one in other.dirs)
-            self._made = frozenset(self.absolute(one.host) for one in dirs if one.write)
-        above = os.path.dirname(os.path.abspath(path))
-        while above not in self._made:
-            if above == os.path.dirname(above):
-                return False
-            above = os.path.dirname(above)
-        return True
+        return self._who_may_write(os.path.dirname(self.settled(path))) is not None
+
+    def _who_may_write(self, directory: str) -> str | None:
+        """Return the name of a task that may write to a directory, of those that may; None for nobody."""
+        if self._written is None:
+            self._written = {
+                self.settled(one.host): other.name for other in self._job.tasks for one in other.dirs if one.write
+            }
+        while directory not in self._written:
+            if directory == os.path.dirname(directory):
+                return None
+            directory = os.path.dirname(directory)
+        return self._written[directory]
 
 
 def _fit(task: Task, info: ModuleInfo, host: HostNames, shut_out: Mapping[str, str]) -> Fit:

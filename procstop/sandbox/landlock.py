@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 
 from procstop.sandbox.grants import Grants
+from procstop.settled import open_settled
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """System calls, with the same numbers on all machines."""
@@ -89,7 +90,7 @@ def make_restrictor() -> Callable[[Grants], None]:
 
     def add_rules(ruleset: int, grants: Grants, files: int) -> None:
         for path, writable in grants.dirs:
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = open_settled(path, os.O_PATH | os.O_DIRECTORY)
             allow(ruleset, fd, files & (_WRITE if writable else _READ), path)
         for path in grants.readable:
             try:

@@ -29,6 +29,7 @@ from procstop.model import Job, OnInterrupt, OnInterruptKind, Outcome, Reason, R
 from procstop.process import Worker
 from procstop.records import AttemptRecord, RunRecord, TaskRecord
 from procstop.schedule import Cancelled, Schedule, may_retry
+from procstop.settled import settle
 from procstop.supervisor import tenancy
 from procstop.supervisor.announcer import Announcer
 from procstop.supervisor.artifacts import Artifacts
@@ -76,7 +77,7 @@ class Supervisor:
         self._assignments = {one.task.name: one for one in assignments}
         self._concurrency = job.concurrency or usable_cpus()
         self._schedule = Schedule({name: one.task.needs for name, one in self._assignments.items()}, self._concurrency)
-        self._output_dir = output_dir
+        self._output_dir = None if output_dir is None else settle(output_dir)
         self._cache_directory = cache_directory if job.workers.cache else None
         self._owns_process = owns_process
         self._observers = observers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from procstop.messages import Order
 from procstop.model import Limits, StopPolicy, Task, Value
 from procstop.process import file_of
 from procstop.records import Contained
+from procstop.settled import open_settled
 
 OWN_STDIN = "/dev/stdin"
 """The path that stands for the standard input of procstop itself."""
@@ -20,9 +22,9 @@ OWN_STDIN = "/dev/stdin"
 class Assignment:
     """A task with its engine, its module, its order and its arguments. `rejected` says why it cannot run, if so.
 
-    `module` is the path of the module, or its bytes where they were made from text. `build` is what an artifact of it
-    depends on besides (see `cache.Key`). A worker may go from one attempt to another if their tasks have the same
-    `kin`; None is kin to nobody.
+    `stdin` is the settled path of what the guest reads, if it is a file. `module` is the path of the module, or its
+    bytes where they were made from text. `build` is what an artifact of it depends on besides (see `cache.Key`). A
+    worker may go from one attempt to another if their tasks have the same `kin`; None is kin to nobody.
     """
 
     task: Task
@@ -30,6 +32,7 @@ class Assignment:
     order: Order
     module: str | bytes
     args: tuple[Value, ...] = ()
+    stdin: str | None = None
     limits: Limits = Limits()
     stop: StopPolicy = StopPolicy()
     abilities: Abilities = field(default=Abilities())
@@ -67,16 +70,23 @@ class Assignment:
         if stdin is None:
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         if stdin.path == OWN_STDIN:
+            if os.isatty(0):
+                raise OSError(errno.ENOTTY, "is a terminal, which no guest gets", OWN_STDIN)
             # Not opened anew: that would begin at another offset, and not every descriptor can be.
             return os.dup(0)
-        if stdin.path is not None:
-            return _open(str(stdin.path))
+        if self.stdin is not None:
+            fd = open_settled(self.stdin, _READ)
+            os.set_blocking(fd, True)
+            return fd
         with file_of((stdin.text or "").encode()) as file:
             return os.dup(file.fileno())
 
 
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Opening a named pipe waits for its other end; a supervisor waits for nobody."""
+
+
 def _open(path: str) -> int:
-    # Opening a named pipe waits for its other end; a supervisor waits for nobody.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(path, _READ)
     os.set_blocking(fd, True)
     return fd

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from procstop.records import StreamRecord
+from procstop.settled import open_settled
 
 TAIL = 16 * 1024
 
@@ -69,17 +70,22 @@ class Sink:
 def open_private(path: str) -> int:
     """Make a file that is the user's alone, in the place of what had its name, and return its descriptor.
 
-    A guest may write in this very directory: what it lays there is neither followed nor written to. Only a device, as
-    /dev/null, is opened as it is.
+    Its directory is a settled path. A guest may write in it: what it lays there is neither followed nor written to.
+    Only a device, as /dev/null, is opened as it is.
     """
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    directory, name = os.path.split(path)
+    place = open_settled(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if stat.S_ISCHR(os.lstat(path).st_mode):
-            return os.open(path, flags | os.O_NOCTTY)
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            if stat.S_ISCHR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+                return os.open(name, flags | os.O_NOCTTY, dir_fd=place)
+            os.unlink(name, dir_fd=place)
+        except FileNotFoundError:
+            pass
+        return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def make_directory(path: str) -> None:

@@ -10,10 +10,12 @@ import fcntl
 import heapq
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from procstop.wasi import abi
+from procstop.wasi.resolve import identity
 
 # One entry of a directory: name, inode, filetype.
 Entry = tuple[bytes, int, int]
@@ -21,18 +23,21 @@ Entry = tuple[bytes, int, int]
 
 @dataclass(frozen=True)
 class Preopen:
-    """A host directory that the guest finds under the name `guest`; `write` grants changing it."""
+    """A host directory that the guest finds under the name `guest`; `write` grants changing it.
+
+    `open` opens it, as `os.open` does.
+    """
 
     guest: str
     host: str
     write: bool = False
+    open: Callable[[str, int], int] = os.open
 
 
 class Descriptor:
     """What one number of the guest stands for."""
 
     __slots__ = (
-        "depth",
         "entries",
         "flags",
         "host",
@@ -41,6 +46,7 @@ class Descriptor:
         "preopen",
         "readable",
         "standard",
+        "top",
         "waits",
         "writable",
     )
@@ -57,7 +63,8 @@ class Descriptor:
         # Reading or writing it can block: a pipe, a socket, a terminal.
         self.waits = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(host))
         self.preopen: bytes | None = None
-        self.depth = 0
+        # Device and inode of that preopen's directory.
+        self.top = (0, 0)
         self.entries: list[Entry] | None = None
 
     def rights(self) -> tuple[int, int]:
@@ -152,8 +159,9 @@ def add_standard_streams(table: Table) -> None:
 
 def add_preopen(table: Table, preopen: Preopen) -> None:
     """Open a preopen's host directory; raise OSError when it is none."""
-    host = os.open(preopen.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    host = preopen.open(preopen.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     descriptor = Descriptor(host, stat.S_IFDIR, readable=True, writable=False, mutable=preopen.write)
+    descriptor.top = identity(host)
     descriptor.preopen = preopen.guest.encode("utf-8", "surrogateescape")
     table.add(descriptor)
 

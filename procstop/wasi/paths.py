@@ -11,7 +11,7 @@ from procstop.wasi import abi
 from procstop.wasi.descriptors import Descriptor, set_host_flags
 from procstop.wasi.memory import path as read_path
 from procstop.wasi.memory import view
-from procstop.wasi.resolve import Place, climbs_out
+from procstop.wasi.resolve import Place, climbs_out, depth_of, identity
 from procstop.wasi.state import State, check_lookup
 from procstop.wasi.times import new_times
 
@@ -63,7 +63,7 @@ class Paths(State):
                 entry = Descriptor(host, mode, readable=readable, writable=writable, mutable=parent.mutable)
                 # As in wasmtime: a directory has none.
                 entry.flags = 0 if entry.kind == abi.DIRECTORY_TYPE else fdflags
-                entry.depth = place.depth + (place.name != b".")
+                entry.top = parent.top
                 set_host_flags(entry)
                 number = self.table.add(entry)
             except BaseException:
@@ -136,7 +136,7 @@ class Paths(State):
         if text.startswith(b"/"):
             return abi.PERM
         with self._name(parent, memory, path, size) as place:
-            if climbs_out(text, place.depth):
+            if climbs_out(text, depth_of(place.descriptor, parent.top)):
                 # It would not lead this guest out, but whoever follows it next.
                 return abi.PERM
             _refuse_slash(place)
@@ -154,7 +154,7 @@ class Paths(State):
             self._name(old_parent, memory, path, size) as old,
             self._name(new_parent, memory, new_path, new_size) as new,
         ):
-            _check_moved_link(old, new)
+            _check_move(old, old_parent.top, new, new_parent.top)
             _refuse_slash(new)
             os.link(
                 old.name,
@@ -175,8 +175,7 @@ class Paths(State):
         ):
             if new.directory and new.name != b"." and not stat.S_ISDIR(_status(old).st_mode):
                 raise OSError(errno.ENOTDIR, "not a directory")
-            _check_moved_link(old, new)
-            _check_moved_directory(old, new)
+            _check_move(old, old_parent.top, new, new_parent.top)
             os.rename(old.name, new.name, src_dir_fd=old.descriptor, dst_dir_fd=new.descriptor)
         return abi.SUCCESS
 
@@ -227,27 +226,64 @@ def _refuse_slash(place: Place) -> None:
         raise OSError(errno.EEXIST, "exists")
 
 
-def _check_moved_link(old: Place, new: Place) -> None:
-    """Refuse to move a symbolic link to where its text would climb out of the preopen."""
-    if stat.S_ISLNK(_status(old).st_mode):
-        target = os.readlink(old.name, dir_fd=old.descriptor)
-        if climbs_out(target, new.depth) and not climbs_out(target, old.depth):
-            raise OSError(errno.EPERM, "leads out of the sandbox")
+def _check_move(old: Place, old_top: tuple[int, int], new: Place, new_top: tuple[int, int]) -> None:
+    """Refuse to move a symbolic link, or a directory with one in it, to where its text would climb out of the preopen.
 
-
-def _check_moved_directory(old: Place, new: Place) -> None:
-    """Refuse to move a directory to where a symbolic link in it would climb out of the preopen."""
-    # Deeper down a link climbs less far.
-    if new.depth >= old.depth or not stat.S_ISDIR(_status(old).st_mode):
+    A link that does so where it is may be moved to the same depth, and an absolute one anywhere.
+    """
+    mode = _status(old).st_mode
+    if not (stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
         return
+    before, after = depth_of(old.descriptor, old_top), depth_of(new.descriptor, new_top)
+    if stat.S_ISLNK(mode):
+        target = os.readlink(old.name, dir_fd=old.descriptor)
+        if before != after and not target.startswith(b"/") and climbs_out(target, after):
+            raise _leads_out()
+    # Deeper down a link climbs less far.
+    elif after < before:
+        _check_links_below(old, after + 1)
+
+
+def _check_links_below(place: Place, depth: int) -> None:
+    """Refuse it if a link in a directory, or below it, would climb out with that directory at this depth.
+
+    A directory is left by its `..`, so that no more than two are open however deep it goes.
+    """
+    here = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.descriptor)
+    above: list[tuple[tuple[int, int], list[str]]] = []
     left = _MOST_MOVED
-    top = os.fsdecode(old.name)
-    for path, directories, files, fd in os.fwalk(top, dir_fd=old.descriptor, follow_symlinks=False):
-        left -= len(directories) + len(files)
-        if left < 0:
-            raise OSError(errno.EPERM, "too much to look through for links that would lead out")
-        depth = new.depth + 1 + path[len(top) :].count("/")
-        for name in (*directories, *files):
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode) and climbs_out(os.fsencode(os.readlink(name, dir_fd=fd)), depth):
-                raise OSError(errno.EPERM, "leads out of the sandbox")
+
+    def go(name: str) -> None:
+        nonlocal here
+        there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        os.close(here)
+        here = there
+
+    try:
+        while True:
+            below = []
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left < 0:
+                        raise OSError(errno.EPERM, "too much to look through for links that would lead out")
+                    if entry.is_symlink():
+                        if climbs_out(os.fsencode(os.readlink(entry.name, dir_fd=here)), depth + len(above)):
+                            raise _leads_out()
+                    elif entry.is_dir(follow_symlinks=False):
+                        below.append(entry.name)
+            above.append((identity(here), below))
+            while not above[-1][1]:
+                above.pop()
+                if not above:
+                    return
+                go("..")
+                if identity(here) != above[-1][0]:
+                    raise OSError(errno.EPERM, "moved while it was looked through")
+            go(above[-1][1].pop())
+    finally:
+        os.close(here)
+
+
+def _leads_out() -> OSError:
+    return OSError(errno.EPERM, "leads out of the sandbox")

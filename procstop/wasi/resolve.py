@@ -35,16 +35,15 @@ class Place:
     """A name in an open directory: where a path leads. A context manager; leaving it closes the directory.
 
     `name` is one component, or b"." for the directory itself. `directory` says that the path ends in a way
-    that only a directory may have. `depth` counts the directories from the preopen down to this one.
+    that only a directory may have.
     """
 
-    __slots__ = ("_opened", "depth", "descriptor", "directory", "name")
+    __slots__ = ("_opened", "descriptor", "directory", "name")
 
-    def __init__(self, descriptor: int, name: bytes, directory: bool, depth: int, opened: list[int]) -> None:
+    def __init__(self, descriptor: int, name: bytes, directory: bool, opened: list[int]) -> None:
         self.descriptor = descriptor
         self.name = name
         self.directory = directory
-        self.depth = depth
         self._opened = opened
 
     def __enter__(self) -> Place:
@@ -56,21 +55,21 @@ class Place:
         _close(self._opened)
 
 
-def resolve(root: int, path: bytes, *, follow: bool, depth: int = 0, through_slash: bool = True) -> Place:
+def resolve(root: int, path: bytes, *, follow: bool, through_slash: bool = True) -> Place:
     """Walk `path` from the directory `root`; raise OSError where it cannot lead anywhere inside.
 
     `follow` expands a symbolic link in the last component too; `through_slash` does so as well when a slash
-    follows it. `depth` is the depth of `root` below its preopen.
+    follows it.
     """
     opened: list[int] = []
     try:
-        return _walk(root, path, follow, depth, through_slash, opened)
+        return _walk(root, path, follow, through_slash, opened)
     except BaseException:
         _close(opened)
         raise
 
 
-def _walk(root: int, path: bytes, follow: bool, depth: int, through_slash: bool, opened: list[int]) -> Place:
+def _walk(root: int, path: bytes, follow: bool, through_slash: bool, opened: list[int]) -> Place:
     pending, directory = _components(path)
     links = 0
     while True:
@@ -96,10 +95,10 @@ def _walk(root: int, path: bytes, follow: bool, depth: int, through_slash: bool,
                 pending += more
                 continue
             if not pending:
-                return Place(here, name, directory, depth + len(opened), opened)
+                return Place(here, name, directory, opened)
         if not pending:
             here = opened[-1] if opened else root
-            return Place(here, b".", True, depth + len(opened), opened)
+            return Place(here, b".", True, opened)
 
 
 def _components(path: bytes) -> tuple[list[bytes], bool]:
@@ -140,6 +139,30 @@ def _link(here: int, name: bytes) -> bytes | None:
 def _close(descriptors: list[int]) -> None:
     while descriptors:
         os.close(descriptors.pop())
+
+
+def depth_of(directory: int, top: tuple[int, int]) -> int:
+    """Count the directories from `top`, a preopen's device and inode, down to an open one, as they are at this moment.
+
+    Raise OSError where it is not below that any more.
+    """
+    here, depth = os.dup(directory), 0
+    try:
+        while (this := identity(here)) != top:
+            above = os.open("..", _STEP, dir_fd=here)
+            os.close(here)
+            here, depth = above, depth + 1
+            if identity(here) == this:
+                raise _error(errno.EPERM)
+        return depth
+    finally:
+        os.close(here)
+
+
+def identity(descriptor: int) -> tuple[int, int]:
+    """The device and inode of something open, which nothing else has meanwhile."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def climbs_out(target: bytes, depth: int) -> bool:

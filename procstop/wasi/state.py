@@ -90,7 +90,7 @@ class State:
     ) -> Place:
         """Where the guest's path below `descriptor` leads; a context manager."""
         path = read_path(memory, pointer, size)
-        return resolve(descriptor.host, path, follow=follow, depth=descriptor.depth, through_slash=through_slash)
+        return resolve(descriptor.host, path, follow=follow, through_slash=through_slash)
 
     def write_filestat(self, memory: memoryview, pointer: int, status: os.stat_result) -> None:
         # Times before 1970 cannot be told in an unsigned number.

@@ -17,6 +17,7 @@ from procstop.messages import MAX_TEXT, Order, cut_text
 from procstop.model import Outcome, StrategyKind, Value
 from procstop.module import FuncType, ModuleInfo
 from procstop.records import Report
+from procstop.settled import open_settled
 from procstop.stopping import Exit, Flag, HostError, Interrupted, NoPoints, StopFlag, guest_functions
 from procstop.wasi import Preopen, Wasi
 from procstop.wasi.signatures import SIGNATURES as WASI_SIGNATURES
@@ -186,7 +187,7 @@ class Host:
         argv = [order.module_name]
         if order.call == arguments.START:
             argv += [str(arg) for arg in args]
-        preopens = [Preopen(guest, host, write) for guest, host, write in order.dirs]
+        preopens = [Preopen(guest, host, write, open_settled) for guest, host, write in order.dirs]
         try:
             return Wasi(_WasiHost(engine, flag), argv, order.env, preopens, order.open_files, order.file_size)
         except OSError as error:

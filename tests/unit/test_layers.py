@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "procstop"
 
 LAYERS = [
     # From the lowest up. In one layer nobody imports another, unless it is said below.
-    {"errors", "linux", "places", "platforms"},
+    {"errors", "linux", "places", "platforms", "settled"},
     {"model"},
     {"records"},
     {"folding", "module", "opcodes"},
