@@ -172,7 +172,8 @@ class Server:
             gc.enable()
             # It leaves the fork server's session only once the supervisor knows of it: until then, that is how one
             # that nobody was told of is found.
-            channel = Channel(request.attempt, fds[3], fds[4], once_known=os.setsid)
+            counter = linux.make_thread_counter() if order.hosts > 1 else lambda: None
+            channel = Channel(request.attempt, fds[3], fds[4], os.setsid, counter)
             # What comes before `ready` may take its time: a module to compile, a host module to import.
             if prepared.data is not None or order.host is not None or order.host_functions:
                 channel.say_guarded()

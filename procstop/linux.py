@@ -26,8 +26,8 @@ _CLONE_PARENT = 0x00008000
 _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
 _CAP_SETGID, _CAP_SETUID = 6, 7
-FILE_RIGHTS = frozenset(range(5))
-"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and CAP_FSETID: what lets root use others' files."""
+FILE_RIGHTS = frozenset(range(4))
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER: what lets root use others' files."""
 NETWORK_RIGHTS = frozenset((10, 13))
 """CAP_NET_BIND_SERVICE and CAP_NET_RAW: low ports, and sockets such as those that ping uses."""
 _CAPABILITY_VERSION = 0x20080522
@@ -235,6 +235,24 @@ def children(pid: int) -> list[int] | None:
 
 LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 """Whether this kernel was built to list children (CONFIG_PROC_CHILDREN)."""
+
+
+def make_thread_counter() -> Callable[[], int | None]:
+    """Return what counts the threads of this process, also from inside of a sandbox; None where that cannot be."""
+    if not ON_LINUX:
+        return lambda: None
+    try:
+        tasks = os.open("/proc/self/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return lambda: None
+
+    def count_threads() -> int | None:
+        try:
+            return len(os.listdir(tasks))
+        except OSError:
+            return None
+
+    return count_threads
 
 
 def make_life_timer() -> Callable[[float], None]:

@@ -65,6 +65,11 @@ def is_i64(value: Any) -> bool:
     return type(value) is int and -MAX_COUNT <= value < MAX_COUNT
 
 
+def is_seconds(value: Any) -> bool:
+    """Tell whether a value is a length of time, or an instant, that could be true."""
+    return type(value) in (int, float) and 0 <= value < 1e12
+
+
 def is_pid(value: Any) -> bool:
     """Tell whether it can be the pid of a child."""
     return is_count(value) and 1 < value < 1 << 31

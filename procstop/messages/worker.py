@@ -26,6 +26,7 @@ from procstop.messages.bounds import (
     is_count,
     is_i64,
     is_pid,
+    is_seconds,
     text_of,
 )
 from procstop.model import Outcome, Value
@@ -68,11 +69,15 @@ class Guarded:
 
 @dataclass(frozen=True)
 class Ready:
-    """The guest is about to run; `interruptible` tells whether it can reach a stopping point."""
+    """The guest is about to run; `interruptible` tells whether it can reach a stopping point.
+
+    `since` is when its worker's own timer began to run, by the monotonic clock.
+    """
 
     attempt: str
     pid: int
     interruptible: bool = True
+    since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def encode(message: Message) -> bytes:
     """Frame one message; raise `ProtocolError` if it would be longer than `MAX_MESSAGE`."""
     body: dict[str, Any] = {"v": VERSION, "type": type(message).__name__.lower(), "attempt": message.attempt}
     if isinstance(message, Ready):
-        body.update(pid=message.pid, interruptible=message.interruptible)
+        body.update(pid=message.pid, interruptible=message.interruptible, since=message.since)
     elif isinstance(message, Guarded):
         body.update(pid=message.pid, note=message.note)
     elif isinstance(message, Assign):
@@ -184,10 +189,11 @@ def decode(body: bytes) -> Message:
     if kind == "guarded" and set(fields) == {"pid", "note"}:
         expect(is_pid(fields["pid"]), "pid")
         return Guarded(attempt, fields["pid"], text_of(fields["note"], "note"))
-    if kind == "ready" and set(fields) == {"pid", "interruptible"}:
+    if kind == "ready" and set(fields) == {"pid", "interruptible", "since"}:
         expect(is_pid(fields["pid"]), "pid")
         expect(type(fields["interruptible"]) is bool, "interruptible")
-        return Ready(attempt, fields["pid"], fields["interruptible"])
+        expect(is_seconds(fields["since"]), "since")
+        return Ready(attempt, fields["pid"], fields["interruptible"], fields["since"])
     if kind == "beat" and set(fields) == {"passed", "done", "total"}:
         expect(is_count(fields["passed"]), "passed")
         for key in ("done", "total"):
@@ -222,11 +228,11 @@ def _read_report(fields: Any) -> Report:
     expect(isinstance(points, dict) and set(points) == _POINT_KEYS, "stopping_points")
     gap = points["longest_gap_s"]
     expect(is_count(points["passed"]), "passed")
-    expect(gap is None or (type(gap) in (int, float) and 0 <= gap < 1e12), "longest_gap_s")
+    expect(gap is None or is_seconds(gap), "longest_gap_s")
     expect(points["stopped_at"] is None or is_count(points["stopped_at"]), "stopped_at")
     code, peak, cpu = fields["exit_code"], fields["peak_memory_bytes"], fields["cpu_s"]
     expect(type(fields["out_of_memory"]) is bool, "out_of_memory")
-    expect(cpu is None or (type(cpu) in (int, float) and 0 <= cpu < 1e12), "cpu_s")
+    expect(cpu is None or is_seconds(cpu), "cpu_s")
     expect(code is None or (is_count(code) and code < 2**32), "exit_code")
     message = text_of(fields["message"], "message")
     expect(peak is None or is_count(peak), "peak_memory_bytes")

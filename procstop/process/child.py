@@ -222,10 +222,14 @@ def file_of(data: bytes) -> UnnamedFile:
     else:
         with tempfile.TemporaryFile() as made:
             file = UnnamedFile(os.dup(made.fileno()))
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file.fileno(), view) :]
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file.fileno(), view) :]
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

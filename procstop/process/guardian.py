@@ -26,6 +26,7 @@ class Guardian(Child):
 
     def __init__(self, run: str, told: Mapping[int, str]) -> None:
         self._owed = dict(told)
+        self._most_owed = len(told) + MOST_OWED
         with contextlib.ExitStack() as stack:
             try:
                 self._errors = stack.enter_context(file_of(b""))
@@ -70,9 +71,14 @@ class Guardian(Child):
             del self._owed[pid]
 
     @property
-    def owed(self) -> int:
-        """How many news it was not told yet."""
-        return len(self._owed)
+    def is_owed(self) -> bool:
+        """Tell whether there is news that it was not told yet."""
+        return bool(self._owed)
+
+    @property
+    def lags(self) -> bool:
+        """Tell whether that is more than it was to know from the beginning, by as much as may wait."""
+        return len(self._owed) > self._most_owed
 
     def kill(self) -> None:
         """SIGKILL; it has nothing to save."""

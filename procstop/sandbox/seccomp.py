@@ -1,9 +1,10 @@
 """The layer around the kernel: a filter that denies system calls which no engine needs. Pure: it returns bytes.
 
 It is a list of what is denied, since an engine, Python and a C library call whatever they like; so it is no substitute
-for Landlock, which denies all that was not granted. A denied call fails with EPERM. clone3 and close_range, whose
-arguments lie in memory or span several descriptors, fail with ENOSYS instead, as do numbers that this module has never
-heard of: on those, a C library falls back to the older call. Calls of another machine's numbering end the process.
+for Landlock, which denies all that was not granted. A denied call fails with EPERM. clone3, openat2 and close_range,
+whose arguments lie in memory or span several descriptors, fail with ENOSYS instead, as do numbers that this module has
+never heard of: on those, a C library falls back to the older call. Calls of another machine's numbering end the
+process.
 
 Theory of operation. The kernel runs the program on each call, up to a `ret`. Numbers are looked up by a binary search
 over intervals that share a verdict, eight comparisons deep at most; where arguments matter, a decision tree stands in
@@ -48,6 +49,11 @@ _F_GETS = (1, 3, 9, 11, 16)
 """F_GETFD, F_GETFL, F_GETOWN, F_GETSIG, F_GETOWN_EX."""
 _IOCTLS = (0x5452, 0x8901, 0x8902, 0x5412, 0x541C)
 """FIOASYNC, FIOSETOWN, SIOCSPGRP; and TIOCSTI and TIOCLINUX, by which one types into a terminal."""
+_FAMILIES = (2, 10, 16)
+"""AF_INET, AF_INET6, and AF_NETLINK, which names are looked up with."""
+_SOCK_DGRAM, _S_ISUGID, _MAP_GROWSDOWN = 2, 0o6000, 0x100
+_MAKES_FILE = 0o20000100
+"""O_CREAT and O_TMPFILE: without these the mode of an open may be anything."""
 _PRCTLS = (1, 4, 22, 35, 36)
 """PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_MM, PR_SET_CHILD_SUBREAPER."""
 
@@ -71,7 +77,7 @@ _DENIED_WITHOUT = {
         msgget msgsnd msgrcv msgctl semget semop semtimedop semctl mq_open mq_unlink
     """,
     # sendmsg could pass a descriptor that is to be kept to ourselves, under a number that nobody looks at.
-    "network": "socket connect bind listen accept accept4 sendmsg sendmmsg",
+    "network": "connect bind listen accept accept4 sendmsg sendmmsg",
     "files": """
         chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat
         removexattr lremovexattr fremovexattr removexattrat file_setattr mknod mknodat
@@ -129,6 +135,19 @@ def _verdicts(allow: frozenset[str], keep_fds: tuple[int, ...], may_set_timers: 
         for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
             verdicts[name] = _if_in(0, (_OWN_PID,), ALLOW, DENY)
     verdicts["sched_setaffinity"] = _if_in(0, (0, _OWN_PID), ALLOW, DENY)
+    if not {"network", "files"} <= allow:
+        # Local sockets are files, and lead to whoever listens there: so none of a pair that could be sent elsewhere.
+        verdicts["socket"] = _if_in(0, _FAMILIES, ALLOW, DENY) if "network" in allow else DENY
+        verdicts["socketpair"] = _if_any_bit(1, _SOCK_DGRAM, DENY, ALLOW) if "network" in allow else ALLOW
+    if "files" not in allow:
+        # A program that lends its user's rights to whoever starts it, laid where others find it.
+        for name, flags, mode in (("open", 1, 2), ("openat", 2, 3)):
+            lends = _if_any_bit(mode, _S_ISUGID, DENY, ALLOW)
+            verdicts[name] = _if_any_bit(flags, _MAKES_FILE, lends, ALLOW)
+        verdicts["creat"] = _if_any_bit(1, _S_ISUGID, DENY, ALLOW)
+        verdicts["openat2"] = ABSENT
+    # What grows by itself is not counted as data.
+    verdicts["mmap"] = _if_any_bit(3, _MAP_GROWSDOWN, DENY, ALLOW)
     if "network" not in allow:
         # To an address, that is: one of a pair that was never connected can send anywhere.
         verdicts["sendto"] = _if_null(4, ALLOW, DENY)

@@ -3,7 +3,7 @@
 An observer may be slow, block on a full pipe, or raise: none of that reaches the run. One that raises is told
 nothing more. While observers lag behind by more than `CROWDED` bytes of guest output, other events counted as
 `EVENT` bytes each, `crowded` is true: the supervisor then leaves the output of running guests in their pipes, and
-starts tasks more slowly.
+starts tasks more slowly. Beyond `OVERRUN` bytes it leaves that of guests that are to stop there, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from procstop.events import Event, Observer, Output
 
 CROWDED = 4 * 1024 * 1024
+OVERRUN = 32 * 1024 * 1024
 EVENT = 1024
 
 
@@ -41,6 +42,11 @@ class Announcer:
     def crowded(self) -> bool:
         """Tell whether observers are far behind."""
         return self._backlog > CROWDED
+
+    @property
+    def overrun(self) -> bool:
+        """Tell whether observers are so far behind that memory has to be minded."""
+        return self._backlog > OVERRUN
 
     def __call__(self, event: Event) -> None:
         """Tell all observers, soon."""

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.family import Family
 from procstop.supervisor.loop import Loop
 
+OUTLIVED = "its dead-man's timer ran out, while procstop stood still or was paused"
+"""What is said of a process that was ended by its own timer."""
 _KEPT = 64
 """Artifacts that are held open."""
 _POLL_S = 0.01
@@ -41,16 +44,30 @@ class Artifact:
         os.close(self.fd)
 
 
+@dataclass(frozen=True)
+class CompilerEnd:
+    """How a compiler ended that gave no answer.
+
+    `message` says what is known of it, None if it was stopped. `out_of_memory` says that it was for want of memory that
+    its limit kept from it, `outlived` that its own timer ended it.
+    """
+
+    wait: tuple[str, int] | None
+    message: str | None = None
+    out_of_memory: bool = False
+    outlived: bool = False
+
+
 @dataclass
 class Waiting:
-    """Somebody waits for a compiler. One of the three is called, once; `ended` with how it ended and what it said.
+    """Somebody waits for a compiler. One of the three is called, once.
 
-    `refused` and `ended` are told last whether it was for want of memory that the compiler's limit kept from it.
+    `refused` is told last whether it was for want of memory that the compiler's limit kept from it.
     """
 
     ready: Callable[[Artifact], None]
     refused: Callable[[str, bool], None]
-    ended: Callable[[tuple[str, int] | None, str | None, bool], None]
+    ended: Callable[[CompilerEnd], None]
     compilation: _Compilation | None = None
     given_up: bool = False
 
@@ -81,9 +98,19 @@ class _Compilation:
     label: str
     compiler: Compiler
     memory: int | None
+    life: float | None
     forget: Callable[[], None]
     waiting: list[Waiting] = field(default_factory=list)
     stopped: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def ending(self, wait: tuple[str, int] | None) -> CompilerEnd:
+        """Judge its end."""
+        if self.stopped:
+            return CompilerEnd(wait)
+        if wait == ("signal", signal.SIGKILL) and self.life and time.monotonic() - self.began >= self.life:
+            return CompilerEnd(wait, OUTLIVED, outlived=True)
+        return CompilerEnd(wait, _describe(self, wait), _was_refused_memory(self, wait))
 
     def stop(self, kill: bool) -> None:
         # Who comes from now on gets a compiler of his own.
@@ -248,7 +275,8 @@ class Artifacts:
             os.close(module)
         self._family.add(compiler.pid)
         memory = assignment.limits.compile_memory
-        compilation = _Compilation(name, assignment.label, compiler, memory, lambda: self._forget(compilation))
+        life = assignment.order.start
+        compilation = _Compilation(name, assignment.label, compiler, memory, life, lambda: self._forget(compilation))
         self._compiling[name] = compilation
         self._running.append(compilation)
         self._loop.watch(compiler.answer, lambda: self._on_answer(compilation))
@@ -296,9 +324,9 @@ class Artifacts:
         for one in waiting:
             one.compilation = None
         if answer is None:
-            text = None if compilation.stopped else _describe(compilation, wait)
+            end = compilation.ending(wait)
             for one in waiting:
-                one.ended(wait, text, _was_refused_memory(compilation, wait))
+                one.ended(end)
         elif answer.error is not None:
             for one in waiting:
                 one.refused(answer.error, answer.out_of_memory and compilation.memory is not None)
@@ -347,7 +375,7 @@ def _signal_name(number: int) -> str:
 
 def _was_refused_memory(compilation: _Compilation, wait: tuple[str, int] | None) -> bool:
     """Tell whether its engine gave up for want of memory, which is an abort with these words."""
-    aborted = wait == ("signal", signal.SIGABRT) and not compilation.stopped and compilation.memory is not None
+    aborted = wait == ("signal", signal.SIGABRT) and compilation.memory is not None
     return aborted and "memory allocation of" in compilation.compiler.last_words()
 
 

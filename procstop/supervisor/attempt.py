@@ -35,6 +35,7 @@ from procstop.messages import worker as messages
 from procstop.model import Outcome, Reason, Rung
 from procstop.process import Worker
 from procstop.records import AttemptRecord, Contained, StoppingPoints, Tree
+from procstop.supervisor.artifacts import OUTLIVED, CompilerEnd
 from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.crew import Crew
 from procstop.supervisor.hiring import Hiring, Ways
@@ -43,6 +44,9 @@ from procstop.supervisor.meters import Meters
 from procstop.supervisor.outputs import Sink, output_path
 from procstop.supervisor.port import CHUNK, REST_S, Port
 from procstop.supervisor.streams import MOST_LEFT, STREAMS, Streams
+
+_MORSEL = 4096
+"""A pipe passes on what was written at a stretch in pieces of no less than this."""
 
 
 class LiveAttempt:
@@ -83,6 +87,7 @@ class LiveAttempt:
         self._chatted = float("-inf")
         self._compiler: int | None = None
         self._silent = True
+        self._lives_since = 0.0
         sinks = {name: self._make_sink(name) for name in STREAMS}
         self._streams = Streams(crew.loop, crew.announce, self.task, number, sinks, self._on_output_limit)
 
@@ -118,7 +123,7 @@ class LiveAttempt:
         life = self._life
         if life is None or self.port is None or self.port.worker.ended is not None:
             return None
-        return max(0.0, self._hiring.asked_at + life - time.monotonic())
+        return max(0.0, life - time.monotonic())
 
     @property
     def is_quiet(self) -> bool:
@@ -140,9 +145,11 @@ class LiveAttempt:
         engine = self.assignment.engine or ""
         self._announce(events.AttemptCompiling(self.task, self.number, pid, engine))
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, out_of_memory: bool) -> None:
-        text = text or "its module was still being compiled"
-        self._feed(Gone(wait, self._now(), text, out_of_memory=out_of_memory))
+    def _on_compiler_end(self, end: CompilerEnd) -> None:
+        if end.outlived:
+            self._feed(Stop(Reason.START_LIMIT, Rung.KILL, end.message))
+        text = end.message or "its module was still being compiled"
+        self._feed(Gone(end.wait, self._now(), text, out_of_memory=end.out_of_memory))
 
     def _own(self, port: Port) -> None:
         self.port = port
@@ -166,9 +173,10 @@ class LiveAttempt:
         if port.decoder is None or not data:
             return  # It broke the format before, so that nothing that it says counts, or has no more to say.
         beat: messages.Beat | None = None
-        chatter = False
+        chatter = whole = False
         try:
             for message in port.decoder.feed(data):
+                whole = True
                 if message.attempt != self.token:
                     # The first thing that a worker says may come with its first attempt's, never later.
                     raise ProtocolError("a message about another attempt")
@@ -185,8 +193,8 @@ class LiveAttempt:
             else:
                 # It was passed on in the middle of what it said, and is fit for nothing any more.
                 port.worker.kill()
-        if chatter and port.owner is self:
-            # An honest worker beats ten times a second, and says but once that it is guarded.
+        if (chatter or (not whole and len(data) < _MORSEL)) and port.owner is self:
+            # An honest worker beats ten times a second, says but once that it is guarded, and writes at a stretch.
             if self._now() - self._chatted < REST_S:
                 port.rest()
             self._chatted = self._now()
@@ -202,6 +210,8 @@ class LiveAttempt:
     def _take(self, message: messages.Message) -> None:
         if isinstance(message, messages.Ready):
             self._be_guarded()
+            # It says itself since when, which may be learned only now; a lie is held to what is possible.
+            self._lives_since = min(max(message.since, self._hiring.asked_at), time.monotonic())
             self._hiring.loaded()
             self._feed(Ready(message.interruptible))
             if self._state.state is State.RUNNING:
@@ -288,9 +298,7 @@ class LiveAttempt:
             return port.ask_again()
         if self._outlived(ended.wait):
             reason = Reason.TIME_LIMIT if self._state.ready else Reason.START_LIMIT
-            self._feed(
-                Stop(reason, Rung.KILL, "its dead-man's timer ran out, while procstop stood still or was paused")
-            )
+            self._feed(Stop(reason, Rung.KILL, OUTLIVED))
         self._feed(Gone(ended.wait, self._ended_at, out_of_memory=self._was_refused_memory(ended.wait)))
 
     def _was_refused_memory(self, wait: tuple[str, int] | None) -> bool:
@@ -302,14 +310,16 @@ class LiveAttempt:
         """Tell whether it was its own timer that killed it, since this supervisor stood still for too long."""
         if wait != ("signal", signal.SIGKILL) or Action.KILL in self._state.sent:
             return False
-        # Not since it was there or ready, which may be learned only now: both come soon after it was asked for.
-        return self._life is not None and time.monotonic() - self._hiring.asked_at >= self._life
+        return self._life is not None and time.monotonic() >= self._life
 
     @property
     def _life(self) -> float | None:
-        """How long its worker's own timer runs, in seconds."""
+        """When its worker's own timer ends it, by the monotonic clock."""
         order = self.assignment.order
-        return order.life if self._state.ready else order.start
+        if self._state.ready:
+            return None if order.life is None else self._lives_since + order.life
+        # Not since it was there, which may be learned only now: that is soon after it was asked for.
+        return None if order.start is None else self._hiring.asked_at + order.start
 
     def _start_over(self, port: Port) -> None:
         """Its worker has ended unused, which is no end of this attempt."""
@@ -429,14 +439,18 @@ class LiveAttempt:
             cpu = ended.cpu_s
             peak = max(peak or 0, ended.peak_memory_bytes or 0) or None
         if report is not None:
-            points, cpu, peak = report.stopping_points, report.cpu_s or cpu, report.peak_memory_bytes or peak
+            points, peak = report.stopping_points, max(peak or 0, report.peak_memory_bytes or 0) or None
+            if self.assignment.order.hosts > 1:
+                # The kernel knows only what all of them used that this worker hosted.
+                cpu = report.cpu_s or cpu
         stdout, stderr = self._streams.close()
         return AttemptRecord(
             number=self.number,
             engine=self.assignment.engine,
             engine_reason=self.assignment.engine_reason,
             outcome=state.outcome,
-            reason=state.reason,
+            # Whether it was asked to stop, or had ended before anybody saw that it wrote too much.
+            reason=state.reason or (Reason.OUTPUT_LIMIT if self._streams.over_limit else None),
             rung=state.rung,
             values=report.values if report is not None else None,
             exit_code=report.exit_code if report is not None else None,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from procstop import linux
 from procstop.process import SpawnError
-from procstop.process.guardian import MOST_OWED, Guardian
+from procstop.process.guardian import Guardian
 from procstop.supervisor.loop import Loop
 
 MOST_DEATHS = 3
@@ -165,18 +165,19 @@ class _Post:
 
     def _flush_later(self, guardian: Guardian) -> None:
         """See to it that it hears at last what it has no room for now; replace it if that becomes too much."""
-        if guardian.owed > MOST_OWED:
+        if guardian.lags:
             # It is dead, of which we shall hear, or it was stopped: the next one begins with what counts now.
             guardian.kill()
-        elif guardian.owed and not self._flushing:
+        elif guardian.is_owed and not self._flushing:
             self._flushing = True
-            self._loop.call_in(_AGAIN_S, lambda: self._flush(guardian))
+            self._loop.call_in(_AGAIN_S, self._flush)
 
-    def _flush(self, guardian: Guardian) -> None:
+    def _flush(self) -> None:
         self._flushing = False
-        if guardian is self._guardian:
-            guardian.flush()
-            self._flush_later(guardian)
+        if self._guardian is not None:
+            # Another one may have come meanwhile, which waits for the same.
+            self._guardian.flush()
+            self._flush_later(self._guardian)
 
     def _on_end(self, guardian: Guardian) -> None:
         if guardian is not self._guardian:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from procstop.process import Worker
-from procstop.supervisor.artifacts import Artifact, Waiting
+from procstop.supervisor.artifacts import Artifact, CompilerEnd, Waiting
 from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.crew import Crew
 from procstop.supervisor.pool import assign
@@ -28,13 +28,13 @@ _MOST_SPOILT = 2
 class Ways:
     """How it may end: a worker, or the reason why there is none, or the end of the compiler that was waited for.
 
-    `refused` and `compiler_ended` are told last whether it was the compiler's limit on memory; `compiling` is told the
-    pid of a compiler while it is waited for.
+    `refused` is told last whether it was the compiler's limit on memory; `compiling` is told the pid of a compiler
+    while it is waited for.
     """
 
     worker: Callable[[Port], None]
     refused: Callable[[str, bool], None]
-    compiler_ended: Callable[[tuple[str, int] | None, str | None, bool], None]
+    compiler_ended: Callable[[CompilerEnd], None]
     compiling: Callable[[int], None]
 
 
@@ -191,6 +191,6 @@ class Hiring:
             return self._on_refused(text)
         self._have_one_made()
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, out_of_memory: bool) -> None:
+    def _on_compiler_end(self, end: CompilerEnd) -> None:
         self._waiting = None
-        self._ways.compiler_ended(wait, text, out_of_memory)
+        self._ways.compiler_ended(end)

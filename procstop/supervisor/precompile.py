@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from procstop.cache import BadArtifact, Cache, read_whole, unseal
 from procstop.errors import InternalError
-from procstop.supervisor.artifacts import Artifact, Artifacts, Waiting
+from procstop.supervisor.artifacts import Artifact, Artifacts, CompilerEnd, Waiting
 from procstop.supervisor.assignment import Assignment
 from procstop.supervisor.family import Family
 from procstop.supervisor.loop import Clock, Loop, Timer
@@ -207,14 +207,14 @@ class _Job:
     def _on_refused(self, text: str, _out_of_memory: bool) -> None:
         self._end(problem=text)
 
-    def _on_compiler_end(self, wait: tuple[str, int] | None, text: str | None, _out_of_memory: bool) -> None:
-        self._end(problem=text or "its compiler was stopped")
+    def _on_compiler_end(self, end: CompilerEnd) -> None:
+        self._end(problem=end.message or "its compiler was stopped")
 
     def _on_deadline(self) -> None:
         if self._waiting is not None:
             # Another may wait for the same compiler, and have longer.
             waiting, self._waiting = self._waiting, None
-            waiting.ended = lambda wait, text, out_of_memory: None
+            waiting.ended = lambda end: None
             waiting.stop(kill=True)
             self._end(problem=f"it took longer than its start limit of {self._assignment.limits.start:g} s")
 

@@ -40,8 +40,8 @@ class Streams:
         self._over = False
 
     def take(self, port: Port, stream: str, *, may_wait: bool) -> None:
-        """Take output that has come, or its end; where observers lag behind, later, if it `may_wait`."""
-        if may_wait and self._announce.crowded:
+        """Take output that has come, or its end; where observers lag behind, later, if it `may_wait`, or far behind."""
+        if self._announce.overrun or (may_wait and self._announce.crowded):
             # Left in the pipe, it slows down nobody but its guest.
             port.unwatch_output(stream)
             self._unheard.add(stream)
@@ -68,6 +68,11 @@ class Streams:
         """Tell whether a text is among the last that was written there."""
         return self._sinks[stream].has_said(text)
 
+    @property
+    def over_limit(self) -> bool:
+        """Tell whether more was written than may be, to any of them."""
+        return any(sink.over_limit for sink in self._sinks.values())
+
     def close(self) -> tuple[StreamRecord, ...]:
         """Close the files and return the records, in the order of `STREAMS`."""
         self._over = True
@@ -80,9 +85,10 @@ class Streams:
             port.watch_output(stream)
 
     def _drain(self, port: Port, stream: str) -> None:
-        left = MOST_LEFT
-        while left > 0 and (count := self._read(port, stream)):
-            left -= count
+        # By reads, not bytes: a survivor could have each give but one.
+        for _ in range(MOST_LEFT // CHUNK):
+            if not self._read(port, stream):
+                break
 
     def _read(self, port: Port, stream: str) -> int | None:
         """Read one chunk of output; return its size, 0 at the end of the stream, None if there is none now."""

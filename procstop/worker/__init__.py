@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from procstop import containment
+from procstop import containment, linux
 from procstop.cache import SECRET_BYTES, read_whole
 from procstop.engines import load
 from procstop.messages import TOKEN, Order, cut_text
@@ -47,7 +47,8 @@ def main() -> NoReturn:
     secret, start = _take_start(start_fd)
     order = start.order
     sys.path.extend(path for path in order.sys_path if path not in sys.path)
-    channel = Channel(start.attempt, control, report)
+    counter = linux.make_thread_counter() if order.hosts > 1 else lambda: None
+    channel = Channel(start.attempt, control, report, count_threads=counter)
     channel.say_guarded()
 
     def make() -> Prepared:

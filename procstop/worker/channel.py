@@ -37,14 +37,24 @@ SWITCH_INTERVAL_S = 0.0005
 class Channel:
     """The pipes to the supervisor. The listener and the main thread share the report pipe under a lock.
 
-    `once_known` is called when the supervisor has been told this process's pid.
+    `once_known` is called when the supervisor has been told this process's pid, `count_threads` counts this process's
+    threads, native ones too, where that can be.
     """
 
-    def __init__(self, attempt: str, control: int, report: int, once_known: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        attempt: str,
+        control: int,
+        report: int,
+        once_known: Callable[[], None] | None = None,
+        count_threads: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self.attempt = attempt
         self.beats_asleep = False
         """Whether signs of life are sent while the guest sleeps."""
         self._once_known = once_known
+        self._count_threads = count_threads
+        self._threads_before: int | None = None
         self._control = control
         self._report = report
         self._lock = _thread.allocate_lock()
@@ -61,14 +71,19 @@ class Channel:
         """Say that the guards are on, where it takes a while until the guest is ready, which says it too."""
         self._send(encode(Guarded(self.attempt, os.getpid(), note)))
 
-    def open(self, flag: Flag, interruptible: bool, *, always_listen: bool = False) -> None:
-        """Say that the guest is about to run, and listen from now on if it can be interrupted, or `always`."""
+    def open(self, flag: Flag, interruptible: bool, since: float, *, always_listen: bool = False) -> None:
+        """Say that the guest is about to run, and listen from now on if it can be interrupted, or `always`.
+
+        `since` is when this process's own timer began to run.
+        """
         with self._lock:
             self._flag, self._finished = flag, False
             if self._asked == self.attempt:
                 flag.ask()
         if self._cut:
             containment.die()
+        if self._threads_before is None:
+            self._threads_before = self._count_threads()
         # Where the kernel guards a worker, one whose guest cannot be interrupted has nothing to listen for. A signal
         # that a host function blocks in its own thread finds the listener.
         if not self._listens and (interruptible or always_listen or not linux.ON_LINUX):
@@ -78,7 +93,7 @@ class Channel:
             self._begun = _thread.allocate_lock()
             self._begun.acquire()
             _thread.start_new_thread(self._listen, (interruptible,))
-        self._send(encode(Ready(self.attempt, os.getpid(), interruptible)))
+        self._send(encode(Ready(self.attempt, os.getpid(), interruptible, since)))
 
     def finish(self, report: Report, free: bool) -> None:
         """Send the one report of this attempt; nothing more is sent about it, and its flag is let go of."""
@@ -97,7 +112,10 @@ class Channel:
             # It counts from when it runs, and a short guest may have returned before.
             with self._begun:
                 pass
-        return _thread._count() == self._listens
+        # The engine's own, and what host modules started when they were imported, were there before.
+        before, now = self._threads_before, self._count_threads()
+        no_other = before is None or now == before + self._listens
+        return no_other and _thread._count() == self._listens
 
     def next(self) -> Assign | None:
         """Wait for another attempt, with its standard input in place; None when there will be none."""

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from procstop import containment, linux, sandbox
@@ -32,6 +33,8 @@ class Confiner:
         self._live_for = linux.make_life_timer()
         self._keep_rights = linux.make_keep_rights()
         self._rearm: Callable[[], None] = containment.make_parent_death_guard()
+        self.since = 0.0
+        """When the timer of the present attempt began to run, by the monotonic clock."""
 
     def begin(self, order: Order) -> None:
         """Be killed if the guest is not about to run in time, whatever happens."""
@@ -40,6 +43,7 @@ class Confiner:
 
     def live(self, order: Order) -> None:
         """Be killed if the guest has not ended in time, whatever happens; for ever if it may take for ever."""
+        self.since = time.monotonic()
         self._live_for(order.life or 0.0)
 
     def confine(self, order: Order, memory_at_first: int, more: list[str]) -> None:

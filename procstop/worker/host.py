@@ -84,7 +84,7 @@ class Host:
             if order.memory is not None:
                 _check_memories(info, order.memory)
                 engine.cap_memory(order.memory)
-            self._channel.open(flag, interruptible, always_listen=self.has_functions)
+            self._channel.open(flag, interruptible, self._confiner.since, always_listen=self.has_functions)
             flag.restart_gap()
             engine.instantiate(functions, flag)
             ready = True

@@ -152,7 +152,7 @@ def test_guardian_that_stands_still_holds_up_nothing(engine: str, guests: Guests
 def test_guardian_that_does_not_listen_is_replaced_when_news_pile_up(
     engine: str, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procstop.supervisor.guarding.MOST_OWED", 3)
+    monkeypatch.setattr("procstop.process.guardian.MOST_OWED", 3)
     watcher, mark = Watcher(), tmp_path / "mark"
     host = {"env.work": hosts.waits_for_mark}
     tasks = [

@@ -456,7 +456,9 @@ def test_no_connection_is_made(listener: socket.socket, abstract: str) -> None:
     acts = (connects(listener.getsockname()), connects(abstract, socket.AF_UNIX), binds)
     assert inside(grants(), *acts) == ["EPERM"] * 3
     assert inside(grants(allow=["files", "processes"]), *acts) == ["EPERM"] * 3
-    assert inside(grants(allow=["network"]), *acts) == [None] * 3
+    # A local socket is somebody's file.
+    assert inside(grants(allow=["network"]), *acts) == [None, "EPERM", None]
+    assert inside(grants(allow=["network", "files"]), *acts) == [None] * 3
 
 
 def test_no_connection_is_made_by_landlock_alone_either(listener: socket.socket, abstract: str) -> None:
@@ -478,7 +480,8 @@ def test_pair_of_sockets_is_made_but_reaches_nobody_else(tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(address)
         assert inside(grants(), pair) == [[b"word", "EPERM"]]
-        assert inside(grants(allow=["network"]), pair) == [[b"word", 4]]
+        assert inside(grants(allow=["network"]), pair, socket.socketpair) == ["EPERM", None]
+        assert inside(grants(allow=["network", "files"]), pair) == [[b"word", 4]]
 
 
 def test_files_are_open_and_nothing_else_where_they_are_allowed(tree: Tree) -> None:
@@ -494,6 +497,26 @@ def test_files_are_open_and_nothing_else_where_they_are_allowed(tree: Tree) -> N
         opens(f"/proc/{os.getpid()}/mem"),
     )
     assert said == [b"content", None, None, None, "EPERM", "EPERM", "EACCES"]
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6000], ids=oct)
+def test_no_file_is_made_that_lends_the_rights_of_its_owner(tree: Tree, mode: int) -> None:
+    def makes(flags: int) -> Act:
+        return lambda: os.close(os.open(tree.rw / "new", os.O_WRONLY | flags, mode))
+
+    writable = (tree.rw, True)
+    assert inside(grants(writable), makes(os.O_CREAT), makes(os.O_CREAT | os.O_EXCL)) == ["EPERM"] * 2
+    (tree.rw / "new").touch()
+    # Of what is there the mode stays as it is.
+    assert inside(grants(writable), makes(0)) == [None]
+    assert inside(grants(writable, allow=["files"]), makes(os.O_CREAT)) == [None]
+
+
+def test_no_memory_is_taken_that_nobody_counts() -> None:
+    def takes(flags: int) -> Act:
+        return lambda: mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags).close()
+
+    assert inside(grants(allow=ALLOWABLE), takes(0), takes(0x100)) == [None, "EPERM"]
 
 
 # The lifeline

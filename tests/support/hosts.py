@@ -274,7 +274,7 @@ def reports_garbage_json() -> None:
 
 def reports_for_another() -> None:
     """Write a message about another attempt."""
-    _tell(b'{"v": 1, "type": "ready", "attempt": "another", "pid": 2, "interruptible": true}')
+    _tell(b'{"v": 1, "type": "ready", "attempt": "another", "pid": 2, "interruptible": true, "since": 0}')
 
 
 def _attempt() -> str:
@@ -283,7 +283,7 @@ def _attempt() -> str:
 
 def reports_ready_again() -> None:
     """Say ready a second time."""
-    ready = {"v": 1, "type": "ready", "attempt": _attempt(), "pid": os.getpid(), "interruptible": True}
+    ready = {"v": 1, "type": "ready", "attempt": _attempt(), "pid": os.getpid(), "interruptible": True, "since": 0}
     _tell(json.dumps(ready).encode())
 
 
