@@ -385,6 +385,9 @@ def _freed(attempt: Attempt, event: Event, now: float) -> Step:
 
 def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
     """Judge a worker that left no report by what we sent it and what the kernel says ended it."""
+    if attempt.reason is Reason.PROTOCOL and Action.KILL in attempt.sent:
+        # Whatever it did after it had broken the format, and before our signal reached it.
+        return Outcome.KILLED
     if wait is None:
         if Action.KILL in attempt.sent:
             return Outcome.KILLED

@@ -28,7 +28,8 @@ def main() -> None:
     try:
         check_platform()
     except UnsupportedPlatform as error:
-        sys.exit(f"procstop: {error}")
+        sys.stderr.write(f"procstop: {error}\n")
+        sys.exit(_FAULT)
     # Only now: what follows needs modules that Windows does not have.
     from procstop.cli.app import app
     from procstop.cli.complain import complain, complain_of_fault, say
@@ -50,8 +51,9 @@ def main() -> None:
         code = 1
     except OSError as error:
         # Standard output that is full, say. A fault of procstop's would be an error of another kind.
-        say(f"error: {error}")
-        code = 1
+        what = f'"{error.filename}"' if error.filename is not None else "all output"
+        say(f"error: cannot write {what}: {error.strerror}")
+        code = _FAULT
     except Exception as error:
         complain_of_fault(error)
     finally:

@@ -81,6 +81,9 @@ def run_command(options: RunOptions) -> int:
             record = supervisor.run()
         # From here on Ctrl-C is an ordinary one: nothing of the run is left to be stopped.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Those that it would not say otherwise.
+        for line in supervisor.not_kept if options.quiet else ():
+            say(f"error: {line}")
         return _finish(record, supervisor, reporter, raw, settled)
     finally:
         reporter.close()

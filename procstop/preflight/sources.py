@@ -13,6 +13,7 @@ from procstop.preflight.available import module_path
 from procstop.process import SpawnError, run_helper
 
 MAX_BYTES = 1 << 30
+_PIECE = 1 << 20
 _CONVERT_S = 60.0
 
 
@@ -58,10 +59,13 @@ def _read(path: str) -> bytes:
     with os.fdopen(fd, "rb") as file:
         if not os.path.isfile(path):
             raise ValueError("not a file")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
-    return data
+        data = bytearray()
+        # Not at once, for which as much memory would be taken as the largest may need.
+        while piece := file.read(_PIECE):
+            data += piece
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
+    return bytes(data)
 
 
 def _is_text(path: str, data: bytes) -> bool:

@@ -49,6 +49,7 @@ REPEAT_S = 0.2
 _LAST_WAIT_S = 5.0
 _LOST_WAIT_S = 0.5
 """How long to wait at the end for those that had outlived their kill."""
+_MOST_NOT_KEPT = 8
 _SLOWED_S = 0.02
 
 
@@ -99,7 +100,8 @@ class Supervisor:
         self._reason: Reason | None = None
         self._started = False
         self._slowed = False
-        self._all_kept = True
+        self.not_kept: list[str] = []
+        """What became of output that was to be kept and is not: the first such lines."""
 
     def run(self) -> RunRecord:
         """Run the job to its end and return what happened. Call it once.
@@ -134,7 +136,7 @@ class Supervisor:
             job=self._job.name,
             started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=time.monotonic() - began,
-            exit_code=exit_code(self._tasks, self._reason, lost=bool(self._lost), all_kept=self._all_kept),
+            exit_code=exit_code(self._tasks, self._reason, lost=bool(self._lost), all_kept=not self.not_kept),
             reason=self._reason,
             tasks=self._tasks,
         )
@@ -203,7 +205,8 @@ class Supervisor:
         return Crew(loop, announce, family, guarding, artifacts, spawner, pool, output_dir, not_kept)
 
     def _on_not_kept(self, text: str) -> None:
-        self._all_kept = False
+        if len(self.not_kept) < _MOST_NOT_KEPT:
+            self.not_kept.append(text)
         self._tell(events.Notice(text))
 
     def _others_run(self) -> bool:

@@ -182,7 +182,8 @@ class Artifacts:
             except OSError as error:
                 if error.errno in SHORTAGES and (self._running or self._others_run()):
                     return self._try_later(assignment, waiting)
-                return waiting.refused(f'cannot open "{error.filename}": {error.strerror}', False)
+                what = f'open "{error.filename}"' if error.filename is not None else "start a compiler"
+                return waiting.refused(f"cannot {what}: {error.strerror}", False)
         waiting.compilation = compilation
         compilation.waiting.append(waiting)
 

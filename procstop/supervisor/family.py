@@ -65,6 +65,8 @@ class Family:
     def add(self, pid: int) -> None:
         """Take note of a child of ours."""
         self._known.add(pid)
+        if self._guarding is not None:
+            self._guarding.begin()
 
     def add_worker(self, pid: int, token: str | None) -> None:
         """Take note of a worker; `token` marks what its host functions or their imports start, None without any."""

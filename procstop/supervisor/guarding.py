@@ -2,8 +2,9 @@
 
 Nothing depends on one while the supervisor lives. It is told only of processes that may leave others behind, so that
 other tasks cost nothing here, and it is never waited for but at the end of the run, when it is killed. There is one in
-each run, started with its first worker, when nothing else waits for a processor any more. Where host functions may
-start processes there are two, from the beginning: one may be killed or stopped together with the supervisor.
+each run, from its first child on: one that somebody stops before it has put on its guards has nobody else. Where host
+functions may start processes there are two, from the beginning: one may be killed or stopped together with the
+supervisor.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class Guarding:
         what = "one of two guardians is missing" if held else "there is no guardian"
         return f"{what}: what host functions started may outlive a procstop that is killed"
 
+    def begin(self) -> None:
+        """A child is there, whatever it is: from now on there is a guardian."""
+        if not self._begun:
+            self.start(1)
+
     def add_session(self, pid: int) -> None:
         """A fork server is there, which leads a session."""
         self._tell(pid, f"session {pid}")
@@ -72,8 +78,7 @@ class Guarding:
         """A worker is there; `token` marks what its host functions or their imports start, None without any."""
         if token is not None:
             self._tell(pid, f"worker {pid} {token}")
-        if not self._begun:
-            self.start(1)
+        self.begin()
 
     def remove(self, pid: int) -> None:
         """A child was reaped, and nothing of it is left."""

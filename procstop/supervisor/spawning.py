@@ -62,7 +62,8 @@ class Opened:
             self.stdin = self._assignment.open_stdin()
         except OSError as error:
             self.__exit__()
-            raise SpawnError(f'cannot open "{error.filename}": {error.strerror}', error) from error
+            what = f'open "{error.filename}"' if error.filename is not None else "start a worker"
+            raise SpawnError(f"cannot {what}: {error.strerror}", error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
