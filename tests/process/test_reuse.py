@@ -324,6 +324,7 @@ def test_longest_gap_does_not_count_the_time_between_two_attempts(engine: str, g
         pytest.param(CALL_HOST, hosts.raises, Outcome.HOST_ERROR, id="host error"),
         pytest.param(CALL_HOST, hosts.exits_with_4, Outcome.EXITED, id="exit of a host function"),
         pytest.param(CALL_HOST, hosts.starts_thread, Outcome.COMPLETED, id="a thread that is left"),
+        pytest.param(CALL_HOST, hosts.starts_native_thread, Outcome.COMPLETED, id="a native thread that is left"),
         pytest.param(CALL_HOST, hosts.starts_child, Outcome.COMPLETED, id="a child that is left"),
         pytest.param(CALL_HOST, hosts.starts_stubborn_escapee, Outcome.COMPLETED, id="an escapee that is left"),
         pytest.param(CALL_HOST, hosts.exits_the_process_well, Outcome.CRASHED, id="the end of its process"),

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from procstop import AttemptRecord, Job, Limits, Outcome, Reason, Rung, StopPolicy, start
-from procstop.events import AttemptOver, RunOver, TaskOver
+from procstop import AttemptRecord, Job, Limits, Outcome, Reason, Rung, StopPolicy, Workers, start
+from procstop.events import AttemptCompiling, AttemptOver, RunOver, TaskOver
 from support import faulty_servers, hosts
 from support.faulty_servers import take_the_place
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
-from support.watching import Watcher, children, fork_servers, wait_until
+from support.watching import Watcher, children, fork_servers, wait_until, wait_until_gone
 
 
 def test_every_attempt_and_every_task_is_over_once(engine: str, guests: Guests) -> None:
@@ -138,6 +138,55 @@ def test_signal_that_nobody_asked_for_is_a_crash(
 ) -> None:
     attempt = run_guest(guests["calls_host"], engine=engine, host={"env.work": work}, time=60.0)
     assert (attempt.outcome, attempt.reason, attempt.rung) == (outcome, None, None)
+
+
+NO_GRACES = StopPolicy(interrupt=0, preempt=0, terminate=0)
+
+
+@pytest.fixture
+def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timers of workers and compilers run out when their limits and graces do."""
+    monkeypatch.setattr("procstop.preflight._LIFE_SLACK_S", 0.0)
+
+
+@pytest.mark.usefixtures("short_lives")
+def test_compiler_that_its_own_timer_ended_is_no_crash(
+    engine: str, guests: Guests, request: pytest.FixtureRequest
+) -> None:
+    """It stands still, and so does procstop's clock: nobody but its timer ends it."""
+    compiling: list[int] = []
+
+    def pause(event: object) -> None:
+        if isinstance(event, AttemptCompiling):
+            timers = Path(f"/proc/{event.pid}/timers")
+            wait_until(timers.read_text, "it has its timer")
+            os.kill(event.pid, signal.SIGSTOP)
+            compiling.append(event.pid)
+            run._supervisor.pause()
+
+    module = guests.large(request.node.nodeid)
+    one = task(module, "run", engine=engine, limits=Limits(start=2.0), stop=NO_GRACES)
+    with start(Job("test", [one], workers=Workers(cache=False)), observers=[pause]) as run:
+        wait_until(lambda: bool(compiling), "it is compiled")
+        wait_until_gone(compiling[0])
+        run._supervisor.resume()
+        attempt = run.result().tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.reason, attempt.rung) == (Outcome.KILLED, Reason.START_LIMIT, Rung.KILL)
+    assert attempt.message == "its dead-man's timer ran out, while procstop stood still or was paused"
+
+
+@pytest.mark.usefixtures("short_lives")
+def test_their_kill_is_theirs_however_long_the_start_took(engine: str, guests: Guests, tmp_path: Path) -> None:
+    """Its guest's time began when its host functions were there, not when the worker was asked for."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1.5)\nimports = {'env.work': lambda: None}\n")
+    one = task(guests["calls_host_then_spins"], engine=engine, host=tmp_path / "slow.py", stop=NO_GRACES,
+               limits=Limits(time=1.2))  # fmt: skip
+    watcher = Watcher()
+    with start(Job("test", [one]), observers=[watcher]) as run:
+        watcher.wait_for_state("running")
+        os.kill(watcher.pids()[0], signal.SIGKILL)
+        attempt = run.result().tasks[0].attempts[0]
+    assert (attempt.outcome, attempt.reason) == (Outcome.CRASHED, None)
 
 
 def test_answer_that_was_given_in_time_is_no_timeout(engine: str, guests: Guests) -> None:

@@ -12,7 +12,20 @@ from typing import Any
 
 import pytest
 
-from procstop import Containment, Dir, Job, JobFileError, Level, Limits, Outcome, Reason, Spawn, Workers, linux
+from procstop import (
+    Containment,
+    Dir,
+    Job,
+    JobFileError,
+    Level,
+    Limits,
+    Outcome,
+    Reason,
+    Spawn,
+    Stdin,
+    Workers,
+    linux,
+)
 from procstop.events import TaskOver
 from procstop.preflight import engine_status, prepare
 from procstop.sandbox import Support, probe
@@ -174,6 +187,71 @@ def test_directory_is_not_moved_to_where_a_link_in_it_would_lead_out(
     attempt = run_guest(guests["makes_way_out"], "run", engine=engine, dirs=dirs)
     assert attempt.values == (PERM,)
     assert os.listdir(tmp_path / "out") == ["a"]
+
+
+# What one task lays for the next
+
+
+@pytest.mark.parametrize("what", ["dirs", "stdin"])
+def test_what_a_task_is_granted_is_where_it_was_when_the_run_began(
+    engine: str, guests: Guests, tmp_path: Path, what: str
+) -> None:
+    """Native code may make links that lead out of its directories, where WASI refuses that."""
+    work, outside = tmp_path / "work", tmp_path / "outside"
+    for place in (work, outside):
+        (place / "sub").mkdir(parents=True)
+        (place / "in.txt").write_text(place.name)
+    lays = task(
+        guests["calls_host"], name="lays", engine=engine, host={"env.work": hosts.lays_links},
+        host_allow=(), env={hosts.LINKS: f"{work}:{outside}"}, dirs=[Dir("/work", work, write=True)],
+    )  # fmt: skip
+    options: dict[str, Any] = {"dirs": [Dir("/in", work / "sub", write=True)]}
+    if what == "stdin":
+        options = {"stdin": Stdin(path=work / "in.txt")}
+    reads = task(guests["copies_stdin"], name="reads", engine=engine, needs=["lays"], **options)
+    record = run_record(lays, reads)
+    assert record["lays"].outcome is Outcome.COMPLETED and (work / "sub").is_symlink()
+    attempt = record["reads"].attempts[0]
+    assert (attempt.outcome, attempt.stdout.bytes) == (Outcome.REJECTED, 0)
+    assert "a symbolic link was laid there during the run" in (attempt.message or "")
+
+
+def test_output_is_kept_where_it_was_to_be_when_the_run_began(engine: str, guests: Guests, tmp_path: Path) -> None:
+    work, outside = tmp_path / "work", tmp_path / "outside"
+    for place in (work, outside):
+        (place / "logs").mkdir(parents=True)
+    (outside / "logs" / "writes.1.stdout").write_text("somebody's")
+    lays = task(
+        guests["calls_host"], name="lays", engine=engine, host={"env.work": hosts.lays_links},
+        host_allow=(), env={hosts.LINKS: f"{work}:{outside}"}, dirs=[Dir("/work", work, write=True)],
+    )  # fmt: skip
+    writes = task(guests["writes_and_returns"], "run", 10, name="writes", engine=engine, needs=["lays"])
+    watcher = Watcher()
+    record = run_record(lays, writes, output_dir=str(work / "logs"), observers=[watcher])
+    assert record.exit_code == 3 and record["writes"].attempts[0].stdout.truncated
+    assert (outside / "logs" / "writes.1.stdout").read_text() == "somebody's"
+    (notice,) = watcher.notices()
+    assert "a symbolic link was laid there during the run" in notice
+
+
+@pytest.mark.parametrize("folder", ["", "below/"])
+def test_host_functions_that_a_guest_could_replace_are_refused(guests: Guests, tmp_path: Path, folder: str) -> None:
+    path = tmp_path / folder / "functions.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("imports = {'env.work': print}\n")
+    writes = task(guests["returns"], name="writes", dirs=[Dir("/all", tmp_path, write=True)])
+    calls = task(guests["calls_host"], name="calls", host=path, expect=(Outcome.COMPLETED,))
+    with pytest.raises(JobFileError) as caught:
+        prepare(Job("test", [writes, calls])).check()
+    assert caught.value.problems == [
+        f'task "calls": host: "{path}" is in a directory that task "writes" may write to, so a guest could replace it; '
+        "keep it elsewhere"
+    ]
+    # What is below a directory of theirs is not found when they import.
+    (tmp_path / "out").mkdir()
+    writes = task(guests["returns"], name="writes", dirs=[Dir("/out", tmp_path / "out", write=True)])
+    if not folder:
+        prepare(Job("test", [writes, calls])).check()
 
 
 # Root

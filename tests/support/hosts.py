@@ -170,6 +170,25 @@ def stops_itself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def starts_native_thread() -> None:
+    """Leave a thread running of which Python does not know; it never ends."""
+    libc = ctypes.CDLL(None)
+    pause = ctypes.cast(libc.pause, ctypes.c_void_p)
+    assert libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, pause, None) == 0
+
+
+def lays_links() -> None:
+    """Put symbolic links to what is outside in the place of what is in the directory that a variable names."""
+    place, outside = os.environ[LINKS].split(":")
+    for name in os.listdir(place):
+        os.rename(os.path.join(place, name), os.path.join(place, f"{name}.old"))
+        os.symlink(os.path.join(outside, name), os.path.join(place, name))
+
+
+LINKS = "TEST_LINKS"
+"""The variable for `lays_links`: two directories, with a colon between them."""
+
+
 def starts_thread() -> None:
     """Leave a thread running that never ends."""
     threading.Thread(target=lambda: time.sleep(1e6)).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -158,6 +159,41 @@ def test_link_upwards_within_the_preopen_is_made(guest: Guest) -> None:
     fd = guest.open("dir/inner")
     assert guest.symlink("../../file", "new3", fd=fd) == 0
     assert guest.symlink("../../../file", "new4", fd=fd) == abi.PERM
+
+
+def test_link_is_judged_by_where_its_directory_is_now(guest: Guest) -> None:
+    """Not by where it was when it was opened: it may have been moved up since."""
+    for path in ("a", "a/b", "a/b/c"):
+        assert guest.mkdir(path) == 0
+    fd = guest.open("a/b/c")
+    assert guest.symlink("../../../file", "deep", fd=fd) == 0
+    assert guest.unlink("a/b/c/deep") == 0
+    assert guest.rename("a/b/c", "c") == 0
+    assert guest.symlink("../../secret", "up", fd=fd) == abi.PERM
+    assert guest.symlink("../file", "up", fd=fd) == 0
+
+
+def test_link_that_leads_out_already_is_moved_to_no_other_depth(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "root" / "dir" / "inner" / "laid").symlink_to("../../../outside")
+    assert guest.rename("dir/inner/laid", "laid") == abi.PERM
+    assert guest.rename("dir/inner/laid", "dir/inner/newer") == 0
+
+
+def test_deep_directory_is_moved_up_only_without_a_link_that_leads_out(guest: Guest, tmp_path: Path) -> None:
+    """Deeper than a function of Python's can call itself."""
+    assert guest.mkdir("x") == 0 and guest.mkdir("x/deep") == 0
+    fd = guest.open("x/deep")
+    for _ in range(1200):
+        assert guest.mkdir("a", fd=fd) == 0
+        inner = guest.open("a", fd=fd)
+        assert guest.call("fd_close", fd) == 0
+        fd = inner
+    assert guest.symlink("/".join([".."] * 1202), "up", fd=fd) == 0
+    assert guest.rename("x/deep", "deep") == abi.PERM
+    assert guest.unlink("up", fd=fd) == 0
+    assert guest.rename("x/deep", "deep") == 0
+    # What pytest clears away with it goes no deeper than Python does.
+    subprocess.run(["rm", "-r", str(tmp_path / "root" / "deep")], check=True)
 
 
 def test_link_is_not_moved_to_where_it_leads_out(guest: Guest) -> None:
