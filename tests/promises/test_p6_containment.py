@@ -243,10 +243,11 @@ def test_host_functions_that_a_guest_could_replace_are_refused(guests: Guests, t
     calls = task(guests["calls_host"], name="calls", host=path, expect=(Outcome.COMPLETED,))
     with pytest.raises(JobFileError) as caught:
         prepare(Job("test", [writes, calls])).check()
-    assert caught.value.problems == [
-        f'task "calls": host: "{path}" is in a directory that task "writes" may write to, so a guest could replace it; '
-        "keep it elsewhere"
-    ]
+    (problem,) = caught.value.problems
+    assert problem == (
+        f'test: task "calls": host: "{path}" is in a directory that task "writes" may write to, so a guest could '
+        "replace it; keep it elsewhere"
+    )
     # What is below a directory of theirs is not found when they import.
     (tmp_path / "out").mkdir()
     writes = task(guests["returns"], name="writes", dirs=[Dir("/out", tmp_path / "out", write=True)])
