@@ -23,6 +23,8 @@ _MEMORY, _MEMORY_EACH = 256 << 20, 32
 _ANSWER, _ANSWER_EACH = 64 << 10, 8
 """What it may answer: bytes are fewer than the text of them."""
 _DESCRIPTORS = 4096
+_LIFE_S = 90
+"""Longer than the supervisor waits for all of them."""
 
 
 def main() -> None:
@@ -73,6 +75,8 @@ def _be_reader(
     # Not one descriptor of the parent's, whose answer it is not to touch.
     os.closerange(0, pipe)
     os.closerange(pipe + 1, max(pipe + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0], _DESCRIPTORS))
+    # A supervisor that stands still does not count its time.
+    signal.alarm(_LIFE_S)
     try:
         containment.cap(resource.RLIMIT_DATA, containment.data_bytes() + _MEMORY + _MEMORY_EACH * len(text), hard=True)
         support = sandbox.probe()

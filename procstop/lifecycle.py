@@ -97,7 +97,8 @@ class Gone:
     `wait` is None if somebody else reaped it: then only what we sent it can tell what ended it.
     `ended_at` is the instant at which its end was first seen; `message` says what is known of it besides. `was_there`
     is False if there had not been a worker yet, nor a compiler of its own. `out_of_memory` says that it ended since it
-    was refused memory, and could not go on without.
+    was refused memory, and could not go on without, `out_of_cpu` that it had used up all CPU time that the kernel gave
+    it.
     """
 
     wait: tuple[str, int] | None
@@ -105,6 +106,7 @@ class Gone:
     message: str | None = None
     was_there: bool = True
     out_of_memory: bool = False
+    out_of_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -365,14 +367,15 @@ def _gone(attempt: Attempt, event: Event, now: float) -> Step:
     if attempt.report is not None:
         outcome = attempt.report.outcome
     else:
-        outcome = _verdict(attempt, event.wait) if event.was_there else Outcome.CANCELLED
+        outcome = _verdict(attempt, event) if event.was_there else Outcome.CANCELLED
     over = _with(attempt, state=State.OVER, entered=now, deadline=None, phases=phases)
     limits = attempt.limits
     limited = limits.memory is not None or (not attempt.ready and limits.compile_memory is not None)
     if event.out_of_memory and over.reason is None and limited:
         over = _with(over, reason=Reason.MEMORY_LIMIT)
-    if attempt.report is None and over.reason is None and _is_cpu_limit(attempt, event.wait):
-        over = _with(over, reason=Reason.CPU_LIMIT, rung=over.rung or Rung.TERMINATE)
+    if attempt.report is None and over.reason is None and _is_cpu_limit(attempt, event):
+        rung = Rung.KILL if outcome is Outcome.KILLED else Rung.TERMINATE
+        over = _with(over, reason=Reason.CPU_LIMIT, rung=over.rung or rung)
     return _with(over, outcome=outcome, wait=event.wait, message=attempt.message or event.message), ()
 
 
@@ -383,11 +386,12 @@ def _freed(attempt: Attempt, event: Event, now: float) -> Step:
     return _over(attempt, now, report.outcome)
 
 
-def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
+def _verdict(attempt: Attempt, event: Gone) -> Outcome:
     """Judge a worker that left no report by what we sent it and what the kernel says ended it."""
     if attempt.reason is Reason.PROTOCOL and Action.KILL in attempt.sent:
         # Whatever it did after it had broken the format, and before our signal reached it.
         return Outcome.KILLED
+    wait = event.wait
     if wait is None:
         if Action.KILL in attempt.sent:
             return Outcome.KILLED
@@ -398,14 +402,21 @@ def _verdict(attempt: Attempt, wait: tuple[str, int] | None) -> Outcome:
             return Outcome.KILLED
         if number == signal.SIGTERM and Action.TERMINATE in attempt.sent:
             return Outcome.TERMINATED
-        return Outcome.TERMINATED if _is_cpu_limit(attempt, wait) else Outcome.CRASHED
+        if _is_cpu_limit(attempt, event):
+            return Outcome.KILLED if number == signal.SIGKILL else Outcome.TERMINATED
+        return Outcome.CRASHED
     # A host function may catch our SIGTERM and leave by exit: it was still our signal that ended it.
     return Outcome.TERMINATED if Action.TERMINATE in attempt.sent else Outcome.CRASHED
 
 
-def _is_cpu_limit(attempt: Attempt, wait: tuple[str, int] | None) -> bool:
-    """Tell whether the kernel ended it at its CPU limit, as it does when no supervisor comes before."""
-    return attempt.limits.cpu is not None and wait == ("signal", signal.SIGXCPU)
+def _is_cpu_limit(attempt: Attempt, event: Gone) -> bool:
+    """Tell whether the kernel ended it at its CPU limit, as it does when no supervisor comes before.
+
+    By SIGXCPU, or one second later by SIGKILL, where a host function has that ignored.
+    """
+    at_once = event.wait == ("signal", signal.SIGXCPU)
+    later = event.wait == ("signal", signal.SIGKILL) and event.out_of_cpu and Action.KILL not in attempt.sent
+    return attempt.limits.cpu is not None and (at_once or later)
 
 
 def _ignore(attempt: Attempt, event: Event, now: float) -> Step:

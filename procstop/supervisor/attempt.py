@@ -299,7 +299,10 @@ class LiveAttempt:
         if self._outlived(ended.wait):
             reason = Reason.TIME_LIMIT if self._state.ready else Reason.START_LIMIT
             self._feed(Stop(reason, Rung.KILL, OUTLIVED))
-        self._feed(Gone(ended.wait, self._ended_at, out_of_memory=self._was_refused_memory(ended.wait)))
+        most_cpu = self.assignment.order.cpu
+        out_of_cpu = most_cpu is not None and ended.cpu_s is not None and ended.cpu_s >= most_cpu
+        refused = self._was_refused_memory(ended.wait)
+        self._feed(Gone(ended.wait, self._ended_at, out_of_memory=refused, out_of_cpu=out_of_cpu))
 
     def _was_refused_memory(self, wait: tuple[str, int] | None) -> bool:
         """Tell whether its engine gave up for want of memory, which is an abort with these words."""

@@ -7,6 +7,9 @@ import signal
 
 from procstop import linux
 
+_ALL = 0x40000000 if linux.ON_LINUX else 0
+"""__WALL: also one that was cloned with another signal than SIGCHLD, which nobody would wait for otherwise."""
+
 
 def kill_children() -> bool:
     """Kill what host functions started and left, all of which this worker sees; return whether there was anything."""
@@ -17,7 +20,7 @@ def kill_children() -> bool:
         for pid in children:
             try:
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                os.waitpid(pid, _ALL)
             except PermissionError:
                 # It runs as somebody else, and is not ours to kill.
                 spared.add(pid)

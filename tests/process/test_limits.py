@@ -12,6 +12,7 @@ import pytest
 from procstop import AttemptRecord, Dir, Job, JobFileError, Limits, Outcome, Reason, Rung, Workers
 from procstop.preflight import engine_status, prepare
 from procstop.supervisor.meters import Meters
+from support import hosts
 from support.command import Procstop
 from support.guests import Guests
 from support.running import PATIENT, QUICK, run_guest, run_record, task
@@ -186,6 +187,16 @@ def test_cpu_time_ends_where_nobody_looks(engine: str, guests: Guests, monkeypat
     attempt = limited(guests, "spins", engine=engine, cpu=0.1, stop=QUICK)
     assert (attempt.outcome, attempt.reason) == (Outcome.TERMINATED, Reason.CPU_LIMIT)
     assert attempt.wait == ("signal", signal.SIGXCPU)
+
+
+def test_cpu_time_ends_where_nobody_looks_and_the_warning_is_ignored(
+    engine: str, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meters, "begin", lambda self, **_: None)
+    host = {"env.work": hosts.ignores_sigxcpu}
+    attempt = limited(guests, "calls_host_then_spins", engine=engine, cpu=0.1, stop=QUICK, host=host)
+    assert (attempt.outcome, attempt.reason, attempt.rung) == (Outcome.KILLED, Reason.CPU_LIMIT, Rung.KILL)
+    assert attempt.wait == ("signal", signal.SIGKILL)
 
 
 def test_attempts_that_share_a_worker_have_cpu_time_each(engine: str, guests: Guests) -> None:

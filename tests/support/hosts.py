@@ -170,6 +170,11 @@ def stops_itself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def ignores_sigxcpu() -> None:
+    """Take no notice of the kernel's word that CPU time is used up."""
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+
+
 def starts_native_thread() -> None:
     """Leave a thread running of which Python does not know; it never ends."""
     libc = ctypes.CDLL(None)
