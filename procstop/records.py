@@ -42,13 +42,15 @@ class StreamRecord:
     """What came out of one standard stream: bytes kept, whether more was cut off, and where it is.
 
     `path` is the file under the output directory, when there is one and anything was written.
-    `tail` holds the last bytes kept (at most 16 KiB); it is not part of the JSON report.
+    `error` says why not all of `bytes` is in that file, as when the disk is full. `tail` holds the last bytes kept (at
+    most 16 KiB); it is not part of the JSON report.
     """
 
     bytes: int = 0
     truncated: bool = False
     path: str | None = None
     tail: Tail = field(default=b"", repr=False)
+    error: str | None = None
 
 
 @dataclass(frozen=True)

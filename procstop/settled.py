@@ -10,8 +10,8 @@ import errno
 import os
 
 _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OF_THE_KERNEL = ("/dev/", "/proc/")
-"""Nobody lays links there; and some, such as /dev/fd/3, lead where no path does."""
+_OF_THE_KERNEL = ("/dev/fd/", "/dev/std", "/proc/")
+"""Names of what is open, such as /dev/fd/3, lead where no path does; nobody lays other links there."""
 
 
 def settle(path: str | os.PathLike[str]) -> str:

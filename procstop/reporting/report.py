@@ -121,7 +121,12 @@ def _contained(record: Contained | None) -> dict[str, Any] | None:
 
 
 def _stream(record: StreamRecord) -> dict[str, Any]:
-    return {"bytes": record.bytes, "truncated": record.truncated, "path": _text(record.path)}
+    return {
+        "bytes": record.bytes,
+        "truncated": record.truncated,
+        "path": _text(record.path),
+        "error": _text(record.error),
+    }
 
 
 def _seconds(value: float | None) -> float | None:

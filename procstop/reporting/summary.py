@@ -116,7 +116,9 @@ def _remarks(task: TaskRecord, facts: JobFacts) -> Iterable[str]:
 
 def _cut_off(record: AttemptRecord) -> Iterable[str]:
     for name, stream in (("stdout", record.stdout), ("stderr", record.stderr)):
-        if stream.truncated:
+        if stream.error is not None:
+            yield f"{name} was not kept as a whole: {one_line(stream.error)}"
+        elif stream.truncated:
             yield f"{name} was cut off after {words.size(stream.bytes)}"
 
 

@@ -21,7 +21,7 @@ class Sink:
         self._path = path
         self._complain = complain
         self._file: int | None = None
-        self._broken = False
+        self._error: str | None = None
         self._tail = bytearray()
         self.kept = 0
         self.over_limit = False
@@ -37,7 +37,7 @@ class Sink:
         # Cut seldom, so that a guest that writes byte by byte costs no copy each time.
         if len(self._tail) > 2 * TAIL:
             del self._tail[:-TAIL]
-        if data and self._path is not None and not self._broken:
+        if data and self._path is not None and self._error is None:
             self._save(data)
         return data
 
@@ -47,7 +47,7 @@ class Sink:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        return StreamRecord(self.kept, self.truncated, path, bytes(self._tail[-TAIL:]))
+        return StreamRecord(self.kept, self.truncated, path, bytes(self._tail[-TAIL:]), self._error)
 
     def has_said(self, text: bytes) -> bool:
         """Tell whether a text is among the last that was written."""
@@ -64,7 +64,7 @@ class Sink:
         except OSError as error:
             # The guest goes on, and the record says that not all of it is in the file.
             self._complain(f"cannot write {self._path!r}: {error.strerror}; the rest of this stream is not kept")
-            self._broken = self.truncated = True
+            self._error, self.truncated = error.strerror or str(error), True
 
 
 def open_private(path: str) -> int:

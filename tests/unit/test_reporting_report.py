@@ -43,8 +43,8 @@ EXAMPLE = json.loads("""
                   "kill": null, "reap": 0.0004},
      "peak_memory_bytes": 31457280, "cpu_s": 0.19,
      "containment": {"level": "full", "missing": [], "user": null, "allowed": []}, "tree": null,
-     "stdout": {"bytes": 12, "truncated": false, "path": "..."},
-     "stderr": {"bytes": 0, "truncated": false, "path": null}}]}]}
+     "stdout": {"bytes": 12, "truncated": false, "path": "...", "error": null},
+     "stderr": {"bytes": 0, "truncated": false, "path": null, "error": null}}]}]}
 """)
 
 ADD = AttemptRecord(

@@ -158,6 +158,7 @@ def test_full_disk_is_told_once_and_the_guest_goes_on() -> None:
     assert complaints == ["cannot write '/dev/full': No space left on device; the rest of this stream is not kept"]
     record = one.close()
     assert (record.bytes, record.truncated, record.tail) == (10, True, b"helloworld")
+    assert record.error == "No space left on device"
     assert not one.over_limit
 
 
@@ -165,7 +166,7 @@ def test_file_that_cannot_be_made_is_told_and_not_named(tmp_path: Path) -> None:
     complaints: list[str] = []
     one = sink(None, str(tmp_path / "none" / "out"), complaints)
     one.feed(b"hello")
-    assert one.close() == StreamRecord(5, True, None, b"hello")
+    assert one.close() == StreamRecord(5, True, None, b"hello", "No such file or directory")
     assert len(complaints) == 1
 
 
