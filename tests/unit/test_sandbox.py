@@ -108,7 +108,7 @@ NEVER = words("""
 UNLESS = {
     "processes": words("""fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open
         pidfd_send_signal setpgid shmget msgget semget mq_open"""),
-    "network": words("socket connect bind listen accept accept4 sendmsg sendmmsg"),
+    "network": words("connect bind listen accept accept4 sendmsg sendmmsg"),
     "files": words("""chmod fchmod fchmodat
         fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat
         removexattr lremovexattr fremovexattr removexattrat file_setattr mknod mknodat"""),
@@ -131,6 +131,37 @@ def test_each_allowance_opens_its_own_calls_and_no_others(what: str, machine: st
             assert ask(grants, name) == (ALLOWED if other == what else DENIED), name
     for name in has(machine, *TIMERS):
         assert ask(grants, name) == DENIED, name
+
+
+@pytest.mark.parametrize(
+    ("family", "needed"),
+    [(1, {"network", "files"}), (2, {"network"}), (10, {"network"}), (16, {"network"}), (17, {"network", "files"})],
+    ids=["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"],
+)
+def test_sockets_are_those_of_the_internet_unless_files_are_open(
+    family: int, needed: set[str], machine: str, ask: Callable[..., int]
+) -> None:
+    for allow in ((), ("network",), ("files",), ("network", "files")):
+        grants = Grants(7, True, [], allow=frozenset(allow))
+        assert ask(grants, "socket", family, 1, 0) == (ALLOWED if needed <= set(allow) else DENIED), allow
+        # A pair of datagrams can be sent to any path.
+        datagrams = DENIED if "network" in allow and "files" not in allow else ALLOWED
+        assert ask(grants, "socketpair", 1, 2, 0) == datagrams
+        assert ask(grants, "socketpair", 1, 1, 0) == ALLOWED
+
+
+def test_files_are_made_with_no_rights_to_lend(machine: str, ask: Callable[..., int]) -> None:
+    create, anonymous = 0o100, 0o20200000
+    for name, before in (("open", (0,)), ("openat", (0, 0))):
+        for one in has(machine, name):
+            for flags, mode, verdict in (
+                (create, 0o644, ALLOWED), (create, 0o4755, DENIED), (create | 1, 0o2755, DENIED),
+                (anonymous, 0o6777, DENIED), (1, 0o6777, ALLOWED),
+            ):  # fmt: skip
+                assert ask(NOTHING, one, *before, flags, mode) == verdict
+                assert ask(EVERYTHING, one, *before, flags, mode) == ALLOWED
+    for one in has(machine, "creat"):
+        assert [ask(NOTHING, one, 0, mode) for mode in (0o777, 0o4777)] == [ALLOWED, DENIED]
 
 
 def test_timers_are_granted_apart(machine: str, ask: Callable[..., int]) -> None:
