@@ -33,7 +33,7 @@ from support.watching import (
 
 BY_HAND = os.environ.get("PROCSTOP_TRIALS")
 """So many of each kind: more of them say more of what is rare."""
-TRIALS = int(BY_HAND or "24")
+TRIALS = int(BY_HAND or "18")
 LONGEST_MS = {"wasmer": 400, "wasmtime": 600}
 """From the fork of the supervisor until well after its guests run, which takes 30 to 150 ms."""
 PAIRS = ["+".join(pair) for pair in itertools.combinations(["guardian", "server", "supervisor", "worker"], 2)]
