@@ -75,11 +75,13 @@ def main() -> int:
         while not rounds or time.monotonic() - began < 60 * options.minutes:
             report = selftest(trials=options.trials, engine=options.engine)
             trials += sum(one.trials for one in report.results)
-            broken += _broken(report)
+            broken += (now_broken := _broken(report))
             rounds.append(Holdings.now())
             told = ", ".join(f"{field.name} {value}" for field, value in zip(fields(Holdings), astuple(rounds[-1])))
             minutes = (time.monotonic() - began) / 60
             print(f"{minutes:6.1f} min: {trials} trials, {len(broken)} rows broken; {told}", flush=True)
+            for line in now_broken:
+                print(f"           {line}", flush=True)
     piled_up = rounds[-1].more_than(rounds[1]) if len(rounds) > 1 else []
     for line in [*broken, *piled_up]:
         print(line)
