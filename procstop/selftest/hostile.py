@@ -22,6 +22,8 @@ from procstop.sandbox.calls import NUMBERS
 
 OUTSIDE, PORT = "SELFTEST_OUTSIDE", "SELFTEST_PORT"
 """The variables that name a directory that was not granted, and a local port where somebody listens."""
+DEAF = "deaf"
+"""What they say who have signals ignored from now on."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PTRACE_ATTACH, _F_SETSIG, _FIOASYNC = 1, 16, 10, 0x5452
 
@@ -45,14 +47,16 @@ def blocks() -> None:
 
 
 def ignores_sigterm() -> None:
-    """Ignore SIGTERM from now on."""
+    """Ignore SIGTERM from now on, and say so."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(DEAF)
 
 
 def ignores_everything_and_blocks() -> None:
-    """Ignore all signals that can be ignored, and block."""
+    """Ignore all signals that can be ignored, say so, and block."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
+    say(DEAF)
     blocks()
 
 
