@@ -83,7 +83,7 @@ def main() -> int:
             for line in now_broken:
                 print(f"           {line}", flush=True)
     piled_up = rounds[-1].more_than(rounds[1]) if len(rounds) > 1 else []
-    for line in [*broken, *piled_up]:
+    for line in piled_up:
         print(line)
     return 1 if broken or piled_up else 0
 

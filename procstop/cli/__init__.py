@@ -51,8 +51,8 @@ def main() -> None:
         code = 1
     except OSError as error:
         # Standard output that is full, say. A fault of procstop's would be an error of another kind.
-        what = f'"{error.filename}"' if error.filename is not None else "all output"
-        say(f"error: cannot write {what}: {error.strerror}")
+        what = "cannot write all output" if error.filename is None else f'"{error.filename}"'
+        say(f"error: {what}: {error.strerror or error}")
         code = _FAULT
     except Exception as error:
         complain_of_fault(error)

@@ -477,7 +477,7 @@ class LiveAttempt:
         found, lack = self.assignment.contained, self._crew.guarding.lack
         if found is None or lack is None or not self.assignment.may_start_processes:
             return found
-        # With such host functions there is no Landlock, so the level is not the highest already.
+        # Its host functions may reach all files then, or there is no filter: the level is not the highest already.
         return replace(found, missing=(*found.missing, lack))
 
     def _was_forced(self, worker: Worker) -> bool:

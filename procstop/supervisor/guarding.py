@@ -78,7 +78,6 @@ class Guarding:
         """A worker is there; `token` marks what its host functions or their imports start, None without any."""
         if token is not None:
             self._tell(pid, f"worker {pid} {token}")
-        self.begin()
 
     def remove(self, pid: int) -> None:
         """A child was reaped, and nothing of it is left."""
