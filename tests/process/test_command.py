@@ -18,7 +18,7 @@ from procstop.supervisor import REPEAT_S
 from support.command import Procstop, attempt
 from support.disks import fill, own_disk
 from support.guests import Guests
-from support.places import SUPPORT, WAIT_S
+from support.places import ROOT, SUPPORT, WAIT_S
 from support.watching import wait_until
 
 Write = Callable[[str, str], Path]
@@ -266,6 +266,38 @@ def test_report_on_a_full_disk_leaves_the_old_one_as_it_was(
         assert "cannot write the report" in answer.stderr and "No space left" in answer.stderr
         assert (disk / "report.json").read_text() == "old"
         assert sorted(path.name for path in disk.iterdir()) == ["filler", "report.json"]
+
+
+def test_output_that_a_full_disk_does_not_take_is_told_by_error_code_and_report(
+    guests: Guests, procstop_command: Procstop, tmp_path: Path
+) -> None:
+    """Also with -q, which says nothing of what went well."""
+    with own_disk(tmp_path / "disk") as disk:
+        (disk / "out").mkdir()
+        fill(disk)
+        where = ("--output-dir", disk / "out", "--report", tmp_path / "report.json")
+        answer = procstop_command("run", "-q", guests["prints_args"], *where, "x" * 20_000)
+        assert answer.code == 3
+        assert answer.stderr.startswith("error: prints_args: cannot write ") and "No space left" in answer.stderr
+    stdout = attempt(json.loads((tmp_path / "report.json").read_text()))["stdout"]
+    assert (stdout["truncated"], stdout["error"]) == (True, "No space left on device")
+
+
+def test_standard_output_that_is_full_is_told_by_other_commands_too() -> None:
+    script = f"exec {sys.executable} -m procstop engines > /dev/full"
+    done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=WAIT_S)
+    assert (done.returncode, done.stderr) == (3, "error: cannot write all output: No space left on device\n")
+
+
+def test_command_does_not_start_where_processes_cannot_be_told_apart() -> None:
+    script = (
+        "from procstop import cli, platforms\n"
+        "cli.check_platform = lambda: platforms.check_platform('linux', '/nowhere')\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=WAIT_S)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("procstop: /nowhere is not mounted here") and done.stderr.count("\n") == 1
 
 
 def test_report_can_go_to_standard_output(engine: str, guests: Guests, procstop_command: Procstop) -> None:

@@ -517,3 +517,9 @@ def test_end_that_was_seen_outside_of_its_state_books_no_negative_time(seen: flo
     assert attempt.phases.run is not None and attempt.phases.reap is not None
     assert min(attempt.phases.run, attempt.phases.reap) >= 0
     assert attempt.phases.run + attempt.phases.reap == 10.0
+
+
+@pytest.mark.parametrize("wait", [EXIT_0, ("exit", 1), ("signal", 9), ("signal", 11)])
+def test_worker_that_broke_the_format_is_killed_whatever_it_did_before_the_signal_came(wait: tuple[str, int]) -> None:
+    over = play(Spawned(), Ready(), Stop(Reason.PROTOCOL, Rung.KILL), Gone(wait, 0.0))
+    assert (over.outcome, over.reason, over.wait) == (Outcome.KILLED, Reason.PROTOCOL, wait)
